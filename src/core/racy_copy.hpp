@@ -95,4 +95,18 @@ inline void racy_store(void* dst, const void* src, std::size_t n) noexcept {
 #endif
 }
 
+// Whether `n` bytes of shared memory that may be overwritten meanwhile equal `n` private ones. As with a copy,
+// the answer means nothing until the version has been validated.
+inline bool racy_equal(const void* shared, const void* own, std::size_t n) noexcept {
+#ifdef CACHE_EXT_DECLARE_RACES
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto* at = static_cast<const unsigned char*>(shared) + i;
+    if (__atomic_load_n(at, __ATOMIC_RELAXED) != static_cast<const unsigned char*>(own)[i]) return false;
+  }
+  return true;
+#else
+  return std::memcmp(shared, own, n) == 0;
+#endif
+}
+
 }  // namespace cache_ext::core

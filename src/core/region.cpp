@@ -1,0 +1,126 @@
+#include "core/region.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <new>
+
+namespace cache_ext::core {
+
+namespace {
+
+/// Never handed out, so that a reader that follows a link to what was an entry may read a head block's fixed parts without a check.
+constexpr std::size_t kTailPad = 4096;
+
+constexpr std::size_t kPage = 4096;
+
+/// The parts of the region whose size depends on the options, in the order in which they lie.
+struct Plan {
+    std::uint32_t cells;
+    std::uint32_t tag_heads;
+    std::uint32_t scope_heads;
+    std::uint32_t index_pages;
+    std::size_t sessions_at;
+    std::size_t prepared_at;
+    std::size_t cells_at;
+    std::size_t tag_heads_at;
+    std::size_t scope_heads_at;
+    std::size_t owner_heads_at;
+    std::size_t directory_at;
+    std::size_t heap_at;
+
+    explicit Plan(const RegionOptions& options) noexcept {
+        // A cell for each 4 kB, a tag for each 2 kB: they are 0.4 % of the region.
+        const std::size_t bytes = std::max<std::size_t>(options.bytes, 1 << 20);
+        cells = static_cast<std::uint32_t>(std::max<std::size_t>(std::bit_floor(bytes / 4096), 1024));
+        tag_heads = static_cast<std::uint32_t>(std::max<std::size_t>(std::bit_floor(bytes / 2048), 1024));
+        scope_heads = static_cast<std::uint32_t>(std::max<std::size_t>(std::bit_floor(bytes / 16384), 256));
+        // As many as there can be buckets if the region held nothing but the smallest entries.
+        index_pages = static_cast<std::uint32_t>(bytes / (Index::kPageBuckets * Index::kEntriesPerBucket * 96) + 1);
+
+        std::size_t at = sizeof(RegionHeader);
+        const auto place = [&at](std::size_t size) {
+            at = (at + 63) & ~std::size_t{63};
+            const std::size_t here = at;
+            at += size;
+            return here;
+        };
+        sessions_at = place(sizeof(SessionSlot) * options.sessions);
+        prepared_at = place(sizeof(PendingMark) * options.prepared);
+        cells_at = place(sizeof(std::atomic<Version>) * cells);
+        tag_heads_at = place(sizeof(Ref) * tag_heads);
+        scope_heads_at = place(sizeof(Ref) * scope_heads);
+        owner_heads_at = place(sizeof(Ref) * scope_heads);
+        directory_at = place(sizeof(Ref) * index_pages);
+        heap_at = place(0);
+    }
+};
+
+constexpr Ref to_ref(std::size_t offset) noexcept { return static_cast<Ref>(offset / kGranule); }
+
+}   // namespace
+
+std::size_t Region::smallest(const RegionOptions& options) noexcept {
+    RegionOptions least = options;
+    least.bytes = 0;
+    constexpr std::size_t kLeastHeap = 256 * 1024;
+    return (Plan(least).heap_at + kLeastHeap + kTailPad + kPage - 1) & ~(kPage - 1);
+}
+
+Region Region::create(void* memory, const RegionOptions& options) noexcept {
+    if (options.bytes < smallest(options)) return {};
+    const Plan plan(options);
+    if (plan.heap_at + kTailPad >= options.bytes) return {};
+
+    auto* h = new (memory) RegionHeader();
+    const Region region(memory);
+    const Base base = region.base_;
+    h->magic = RegionHeader::kMagic;
+    h->layout_version = RegionHeader::kLayoutVersion;
+    h->session_count = options.sessions;
+    h->prepared_count = options.prepared;
+    h->sessions = to_ref(plan.sessions_at);
+    h->prepared = to_ref(plan.prepared_at);
+    h->bytes = options.bytes;
+    h->instance = options.instance;
+    h->next_xid = options.next_xid;
+    h->work.store(0, std::memory_order_relaxed);
+    h->clock.init(1);
+
+    Store& store = h->store;
+    const std::size_t heap_bytes = options.bytes - kTailPad - plan.heap_at;
+    store.allocator_.init(base, to_ref(plan.heap_at), static_cast<std::uint32_t>(std::min<std::size_t>(heap_bytes / kGranule, UINT32_MAX)));
+    store.first_ref_ = to_ref(plan.heap_at);
+    store.end_ref_ = to_ref(plan.heap_at + heap_bytes);
+    store.region_bytes_ = options.bytes;
+    store.seed_ = options.seed;
+    store.entries_ = 0;
+    store.sessions_ = h->sessions;
+    store.session_count_ = options.sessions;
+    store.drained_at_ = 0;
+    store.tags_.init(to_ref(plan.cells_at), plan.cells, to_ref(plan.tag_heads_at), plan.tag_heads, options.seed);
+    store.scopes_.init(to_ref(plan.scope_heads_at), to_ref(plan.owner_heads_at), plan.scope_heads);
+    store.patterns_.init(1);
+    if (!store.index_.init(base, store.allocator_, to_ref(plan.directory_at), plan.index_pages)) return {};
+    return region;
+}
+
+Region Region::open(void* memory) noexcept {
+    const Region region(memory);
+    const RegionHeader& h = region.header();
+    return h.magic == RegionHeader::kMagic && h.layout_version == RegionHeader::kLayoutVersion ? region : Region{};
+}
+
+Version Region::settled_bound() const noexcept {
+    const RegionHeader& h = header();
+    const Version now = h.clock.now();   // before the marks
+    const Version bound = h.clock.settled_bound(&session(0).mark, h.session_count, sizeof(SessionSlot), now);
+    return h.clock.settled_bound(base_.at<const PendingMark>(h.prepared), h.prepared_count, sizeof(PendingMark), bound);
+}
+
+std::uint64_t Region::total(Counter counter) const noexcept {
+    std::uint64_t sum = 0;
+    for (std::uint32_t i = 0; i < header().session_count; ++i) sum += session(i).counters.get(counter);
+    return sum;
+}
+
+}   // namespace cache_ext::core

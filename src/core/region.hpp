@@ -1,0 +1,78 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "core/clock.hpp"
+#include "core/session.hpp"
+#include "core/store.hpp"
+
+namespace cache_ext::core {
+
+/// What a region is made with. All of it is fixed for its life.
+struct RegionOptions {
+    std::size_t bytes = 0;   ///< of memory, all of it zero
+    std::uint32_t sessions = 0;   ///< how many sessions the server may have at once
+    std::uint32_t prepared = 0;   ///< how many prepared transactions
+    std::uint64_t seed = 0;   ///< random: keys are hashed with it
+    Id128 instance;   ///< random: tells this region from all others, for leases
+    FullXid next_xid = 0;   ///< the server's next transaction id at this moment
+};
+
+/// The head of the region. Everything else in it is found from here by Refs.
+struct RegionHeader {
+    static constexpr std::uint64_t kMagic = 0x7478655f65686361ULL;
+    static constexpr std::uint32_t kLayoutVersion = 1;
+
+    std::uint64_t magic;
+    std::uint32_t layout_version;
+    std::uint32_t session_count;
+    std::uint32_t prepared_count;
+    Ref sessions;
+    Ref prepared;
+    std::uint64_t bytes;
+    Id128 instance;
+    FullXid next_xid;   ///< snapshots with an older xmin neither read nor fill: what they wait for left no mark here
+    std::atomic<std::uint64_t> work;   ///< duties that wait for a worker, as bits
+    Clock clock;
+    Store store;
+};
+
+/// A process's view of the region: where it is mapped, and the calls that need both the clock and the store.
+///
+/// Lifetime: the region lives until the server stops or crashes; a view may be copied freely and costs one pointer.
+class Region {
+  public:
+    Region() = default;
+
+    /// The smallest region that can be made with these options, in bytes.
+    static std::size_t smallest(const RegionOptions& options) noexcept;
+
+    /// Makes a region in zeroed memory, at least page-aligned. An empty view: the memory is too small.
+    static Region create(void* memory, const RegionOptions& options) noexcept;
+
+    /// A view of a region that another process made. An empty view: it is none of this version.
+    static Region open(void* memory) noexcept;
+
+    explicit operator bool() const noexcept { return base_.p != nullptr; }
+    Base base() const noexcept { return base_; }
+    RegionHeader& header() const noexcept { return *reinterpret_cast<RegionHeader*>(base_.p); }
+    Clock& clock() const noexcept { return header().clock; }
+    Store& store() const noexcept { return header().store; }
+
+    SessionSlot& session(std::uint32_t index) const noexcept { return base_.at<SessionSlot>(header().sessions)[index]; }
+    PendingMark& prepared(std::uint32_t index) const noexcept { return base_.at<PendingMark>(header().prepared)[index]; }
+
+    /// The largest version below all pending marks, of sessions and of prepared transactions. See Clock::settled_bound.
+    Version settled_bound() const noexcept;
+
+    std::uint64_t total(Counter counter) const noexcept;
+
+  private:
+    explicit Region(void* memory) noexcept : base_{static_cast<std::byte*>(memory)} {}
+
+    Base base_;
+};
+
+}   // namespace cache_ext::core

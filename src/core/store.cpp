@@ -1,0 +1,618 @@
+#include "core/store.hpp"
+
+#include <algorithm>
+#include <mutex>
+
+#include "core/glob.hpp"
+#include "core/hash.hpp"
+#include "core/racy_copy.hpp"
+
+namespace cache_ext::core {
+
+namespace {
+
+/// A value smaller than this is never scattered.
+constexpr std::size_t kMinExtentBytes = 256;
+
+/// Cache lines of an entry that are asked for at once when the index points to it.
+constexpr unsigned kPrefetchLines = 4;
+
+/// Evictions after which the lock is given up for a moment.
+constexpr unsigned kEvictionBatch = 16;
+
+/// How old other sessions' hits may be when it is decided what to evict, in microseconds.
+constexpr Timestamp kHitsMaxAge = 10'000;
+
+/// What may be evicted, in bytes, for a tag, a scope or a bucket: some hundred bytes in one piece.
+constexpr std::size_t kMaxRoom = 64 * 1024;
+
+constexpr std::uint64_t kKeySalt = 0x6b65792063656c6cULL;
+constexpr std::uint64_t kSpaceSalt = 0x7370616365616c6cULL;
+
+constexpr std::uint32_t seconds_of(Timestamp t) noexcept { return static_cast<std::uint32_t>(t / 1'000'000); }
+
+std::uint32_t compute_us(Base base, Ref head, std::uint8_t flags, const EntryLayout& layout) noexcept {
+    if ((flags & Entry::kTimed) == 0) return 0;
+    return load_relaxed(*reinterpret_cast<const std::uint32_t*>(base.at<std::byte>(head) + layout.compute_us));
+}
+
+Ref* tag_refs(Base base, Ref head, std::uint8_t flags) noexcept {
+    return reinterpret_cast<Ref*>(base.at<std::byte>(head) + EntryLayout::of(flags, 0, 0).tags);
+}
+
+}   // namespace
+
+/// How the eviction queue reaches into an entry.
+struct Store::Links {
+    Base base;
+    Ref& newer(Ref ref) const noexcept { return base.at<Entry>(ref)->newer; }
+    Ref& older(Ref ref) const noexcept { return base.at<Entry>(ref)->older; }
+    bool visited(Ref ref) const noexcept {
+        return base.at<Entry>(ref)->flags.load(std::memory_order_relaxed) & Entry::kVisited;
+    }
+    void set_visited(Ref ref, bool on) const noexcept {
+        auto& flags = base.at<Entry>(ref)->flags;
+        const std::uint8_t old = flags.load(std::memory_order_relaxed);
+        flags.store(static_cast<std::uint8_t>(on ? old | Entry::kVisited : old & ~Entry::kVisited), std::memory_order_relaxed);
+    }
+};
+
+namespace {
+
+/// How an owner's queue reaches into a private entry.
+auto owner_links(Base base) noexcept {
+    return [base](Ref ref) -> OwnerLinks& { return *reinterpret_cast<OwnerLinks*>(base.at<std::byte>(ref) + sizeof(Entry)); };
+}
+
+}   // namespace
+
+// --- reading ------------------------------------------------------------------------------------------
+
+std::uint64_t Store::key_hash(const Id128& scope, std::string_view bytes) const noexcept {
+    return hash_bytes(bytes, seed_ ^ scope.hi ^ scope.lo);
+}
+
+std::uint64_t Store::key_cell_hash(const Id128& space, std::string_view key) const noexcept {
+    return hash_bytes(key, mix(seed_ ^ space.hi ^ kKeySalt, space.lo));
+}
+
+std::uint64_t Store::space_cell_hash(const Id128& space) const noexcept { return mix(seed_ ^ space.hi ^ kSpaceSalt, space.lo); }
+
+std::uint64_t Store::hash_of(Base base, Ref ref) const noexcept {
+    const Entry& e = *entry_at(base, ref);
+    const auto layout = EntryLayout::of(e.flags.load(std::memory_order_relaxed), e.tag_count, e.key_bytes);
+    return key_hash(base.at<const ScopeNode>(e.scope)->id, {reinterpret_cast<const char*>(base.at<std::byte>(ref)) + layout.key, e.key_bytes});
+}
+
+bool Store::invalidated(Base base, const Entry& entry, std::uint8_t flags, std::uint32_t tag_count) const noexcept {
+    const Version birth = load_relaxed(entry.birth);
+    const Ref scope = load_relaxed(entry.scope);
+    if (!in_bounds(scope) || base.at<const ScopeNode>(scope)->floor.load(std::memory_order_relaxed) > birth) return true;
+    const Ref* tags = tag_refs(base, base.ref_of(&entry), flags);
+    for (std::uint32_t i = 0; i < tag_count; ++i) {
+        const Ref tag = load_relaxed(tags[i]);
+        if (!in_bounds(tag) || base.at<const TagSlot>(tag)->version.load(std::memory_order_relaxed) > birth) return true;
+    }
+    return false;
+}
+
+Found Store::judge(Base base, const Entry& entry, Version clock, Timestamp now) const noexcept {
+    if (invalidated(base, entry, entry.flags.load(std::memory_order_relaxed), load_relaxed(entry.tag_count))) return Found::kInvalidated;
+    if (entry.expires_at.load(std::memory_order_relaxed) <= now) return Found::kExpired;
+    if (load_relaxed(entry.birth) > clock) return Found::kFuture;
+    return Found::kHit;
+}
+
+Found Store::find(Base base, const Key& key, Version clock, Timestamp now, Lookup& out) const noexcept {
+    // Whatever is read between the two looks at the chain's version may be garbage; it is believed only if both agree.
+    constexpr unsigned kTries = 8;
+    const auto hash_low = static_cast<std::uint32_t>(key.hash);
+    for (unsigned attempt = 0; attempt < kTries; ++attempt) {
+        const std::uint32_t count = index_.bucket_count();
+        const Bucket* first = index_.bucket(base, Index::bucket_of(key.hash, count));
+        const std::uint32_t version = first->version.load(std::memory_order_acquire);
+        Found result = Found::kAbsent;
+
+        unsigned steps = 0;
+        for (const Bucket* b = first; b != nullptr && result == Found::kAbsent && steps < Index::kMaxChain; b = Index::next(base, *b), ++steps) {
+            for (const auto& slot : b->slots) {
+                const std::uint64_t value = slot.load(std::memory_order_acquire);
+                const Ref ref = Bucket::slot_ref(value);
+                if ((value ^ key.hash) >> 32 != 0 || ref == 0) continue;
+                const Entry& entry = *entry_at(base, ref);
+                for (unsigned line = 1; line <= kPrefetchLines; ++line) __builtin_prefetch(reinterpret_cast<const std::byte*>(&entry) + line * 64);
+                if (load_relaxed(entry.key_bytes) != key.bytes.size()) continue;
+                const Ref scope = load_relaxed(entry.scope);
+                if (!in_bounds(scope)) continue;
+                const auto* scope_node = base.at<const ScopeNode>(scope);
+                if (load_relaxed(scope_node->id.hi) != key.scope.hi || load_relaxed(scope_node->id.lo) != key.scope.lo) continue;
+                const std::uint8_t flags = entry.flags.load(std::memory_order_relaxed);
+                const auto layout = EntryLayout::of(flags, load_relaxed(entry.tag_count), static_cast<std::uint32_t>(key.bytes.size()));
+                if (!racy_equal(base.at<const std::byte>(ref) + layout.key, key.bytes.data(), key.bytes.size())) continue;
+
+                result = judge(base, entry, clock, now);
+                out.entry = ref;
+                out.hash_low = hash_low;
+                out.chain = first;
+                out.chain_version = version;
+                out.value_offset = layout.value;
+                out.value_bytes = load_relaxed(entry.value_bytes);
+                out.compute_us = compute_us(base, ref, flags, layout);
+                out.encoding = static_cast<Encoding>(flags & Entry::kEncodingMask);
+                out.birth = load_relaxed(entry.birth);
+                out.created_at = load_relaxed(entry.created_at);
+                out.expires_at = entry.expires_at.load(std::memory_order_relaxed);
+                break;
+            }
+        }
+
+        std::atomic_thread_fence(std::memory_order_acquire);
+        if (first->version.load(std::memory_order_relaxed) == version && index_.bucket_count() == count) return result;
+    }
+    return Found::kAbsent;   // a chain that changes this fast: a miss is always right
+}
+
+bool Store::copy(Base base, const Lookup& found, void* to) const noexcept {
+    const std::uint64_t head = std::uint64_t{found.entry} * kGranule;
+    Ref extent = entry_at(base, found.entry)->extents.load(std::memory_order_relaxed);
+    if (extent == 0) {
+        if (head + found.value_offset + found.value_bytes > region_bytes_) return false;
+        racy_copy(to, base.at<const std::byte>(found.entry) + found.value_offset, found.value_bytes);
+    } else {
+        auto* at = static_cast<std::byte*>(to);
+        std::size_t left = found.value_bytes;
+        while (left > 0) {
+            if (!in_bounds(extent)) return false;
+            const auto* piece = base.at<const Extent>(extent);
+            const std::size_t bytes = load_relaxed(piece->bytes);
+            if (bytes == 0 || bytes > left || std::uint64_t{extent} * kGranule + sizeof(Extent) + bytes > region_bytes_) return false;
+            racy_copy(at, piece + 1, bytes);
+            at += bytes;
+            left -= bytes;
+            extent = load_relaxed(piece->next);
+        }
+    }
+    std::atomic_thread_fence(std::memory_order_acquire);
+    return found.chain->version.load(std::memory_order_relaxed) == found.chain_version;
+}
+
+// --- memory -------------------------------------------------------------------------------------------
+
+std::uint32_t Store::footprint(Base base, Ref ref) const noexcept {
+    std::size_t bytes = allocator_.usable_bytes(base, ref) + Allocator::kHeaderBytes;
+    for (Ref e = entry_at(base, ref)->extents.load(std::memory_order_relaxed); e != 0; e = base.at<Extent>(e)->next) {
+        bytes += allocator_.usable_bytes(base, e) + Allocator::kHeaderBytes;
+    }
+    return static_cast<std::uint32_t>(std::min<std::size_t>(bytes, UINT32_MAX));
+}
+
+void Store::free_blocks(Base base, Ref head) noexcept {
+    for (Ref e = entry_at(base, head)->extents.load(std::memory_order_relaxed); e != 0;) {
+        const Ref next = base.at<Extent>(e)->next;
+        allocator_.free(base, e);
+        e = next;
+    }
+    allocator_.free(base, head);
+}
+
+/// Evicts one entry. False: there is none.
+bool Store::make_room(Base base, SessionSlot& session, std::size_t& freed) noexcept {
+    const Ref victim = sieve_.victim(Links{base}, [&](Ref ref) {
+        const Entry& entry = *entry_at(base, ref);
+        return entry.expires_at.load(std::memory_order_relaxed) <= drained_at_ ||
+               invalidated(base, entry, entry.flags.load(std::memory_order_relaxed), entry.tag_count);
+    });
+    if (victim == 0) return false;
+    freed += footprint(base, victim);
+    discard(base, victim);
+    session.counters.add(Counter::kEvictions);
+    return true;
+}
+
+bool Store::evict_of_owner(Base base, SessionSlot& session, Ref owner) noexcept {
+    // The oldest first, with a second chance for what was read since: bounded, so that it may pass over a few only.
+    const auto links = owner_links(base);
+    auto* node = base.at<OwnerNode>(owner);
+    Ref victim = node->oldest;
+    for (unsigned passed = 0; passed < 8 && victim != 0; ++passed) {
+        if (!Links{base}.visited(victim)) break;
+        Links{base}.set_visited(victim, false);
+        if (links(victim).newer == 0) break;
+        victim = links(victim).newer;
+    }
+    if (victim == 0) return false;
+    discard(base, victim);
+    session.counters.add(Counter::kEvictions);
+    return true;
+}
+
+bool Store::respect_quota(Base base, SessionSlot& session, const NewEntry& entry, std::size_t bytes, const Quota& quota) noexcept {
+    if (!entry.scope->is_private) return true;
+    if (bytes > quota.per_owner || bytes > quota.all_private) return false;
+    for (;;) {
+        const Ref owner = scopes_.find_owner(base, entry.scope->owner);
+        if (owner == 0 || base.at<OwnerNode>(owner)->bytes + bytes <= quota.per_owner) break;
+        if (!evict_of_owner(base, session, owner)) return false;
+    }
+    while (scopes_.private_bytes() + bytes > quota.all_private) {
+        const Ref owner = scopes_.large_owner(base);
+        if (owner == 0 || !evict_of_owner(base, session, owner)) return false;
+    }
+    return true;
+}
+
+/// Blocks for an entry: one if there is one, or can be by evicting about as much as is needed; otherwise a head and the value in pieces
+/// of whatever is free. So memory that is free in total is never too scattered to be used.
+bool Store::reserve(Base base, SessionSlot& session, const NewEntry& entry, std::uint8_t flags, const Quota& quota,
+                    Ref& head) noexcept {
+    const auto layout = EntryLayout::of(flags, static_cast<std::uint32_t>(entry.tags.size()), static_cast<std::uint32_t>(entry.key.bytes.size()));
+    const std::size_t total = layout.value + entry.value.size();
+    if (Allocator::footprint(total) > allocator_.capacity_bytes() / 2) return false;
+
+    std::unique_lock lock(lock_);
+    if (!respect_quota(base, session, entry, Allocator::footprint(total), quota)) return false;
+
+    const bool may_scatter = entry.value.size() >= kMinExtentBytes;
+    std::size_t freed = 0;
+    unsigned evictions = 0;
+    const auto evict = [&] {
+        if (evictions == 0) drain(base, &session, entry.now);
+        if (++evictions % kEvictionBatch == 0) {
+            lock.unlock();
+            lock.lock();
+        }
+        return make_room(base, session, freed);
+    };
+
+    head = allocator_.allocate(base, total);
+    while (head == 0) {
+        const bool enough = freed >= total || allocator_.free_bytes() > total + allocator_.capacity_bytes() / 16;
+        if (may_scatter && enough) break;
+        if (freed > 64 * total || !evict()) break;
+        head = allocator_.allocate(base, total);
+    }
+    if (head != 0) {
+        base.at<Entry>(head)->extents.store(0, std::memory_order_relaxed);
+        return true;
+    }
+    if (!may_scatter) return false;
+
+    head = allocator_.allocate(base, layout.value);
+    while (head == 0) {
+        if (freed > 64 * total || !evict()) return false;
+        head = allocator_.allocate(base, layout.value);
+    }
+    Entry& reserved = *base.at<Entry>(head);
+    reserved.extents.store(0, std::memory_order_relaxed);
+    Ref last = 0;
+    for (std::size_t left = entry.value.size(); left > 0;) {
+        const Ref extent = allocator_.allocate_upto(base, left + sizeof(Extent), std::min(left, kMinExtentBytes) + sizeof(Extent));
+        if (extent == 0) {
+            if (freed > 64 * total || !evict()) {
+                free_blocks(base, head);
+                return false;
+            }
+            continue;
+        }
+        const std::size_t bytes = std::min(left, allocator_.usable_bytes(base, extent) - sizeof(Extent));
+        store_relaxed(base.at<Extent>(extent)->next, Ref{0});
+        store_relaxed(base.at<Extent>(extent)->bytes, static_cast<std::uint32_t>(bytes));
+        if (last == 0) {
+            reserved.extents.store(extent, std::memory_order_relaxed);
+        } else {
+            store_relaxed(base.at<Extent>(last)->next, extent);
+        }
+        last = extent;
+        left -= bytes;
+    }
+    return true;
+}
+
+// --- storing ------------------------------------------------------------------------------------------
+
+void Store::fill(Base base, Ref head, const NewEntry& entry, std::uint8_t flags) noexcept {
+    // Ours alone until it is linked; but readers that followed an old link may still be looking here.
+    Entry& e = *base.at<Entry>(head);
+    store_relaxed(e.newer, Ref{0});
+    store_relaxed(e.older, Ref{0});
+    store_relaxed(e.birth, entry.birth);
+    e.expires_at.store(entry.expires_at, std::memory_order_relaxed);
+    store_relaxed(e.created_at, entry.created_at);
+    store_relaxed(e.scope, Ref{0});
+    store_relaxed(e.value_bytes, static_cast<std::uint32_t>(entry.value.size()));
+    e.hits.store(0, std::memory_order_relaxed);
+    e.used_at.store(seconds_of(entry.created_at), std::memory_order_relaxed);
+    store_relaxed(e.key_bytes, static_cast<std::uint16_t>(entry.key.bytes.size()));
+    store_relaxed(e.tag_count, static_cast<std::uint8_t>(entry.tags.size()));
+    e.flags.store(flags, std::memory_order_relaxed);
+
+    const auto layout = EntryLayout::of(flags, static_cast<std::uint32_t>(entry.tags.size()), static_cast<std::uint32_t>(entry.key.bytes.size()));
+    auto* payload = base.at<std::byte>(head);
+    if ((flags & Entry::kTimed) != 0) store_relaxed(*reinterpret_cast<std::uint32_t*>(payload + layout.compute_us), entry.compute_us);
+    racy_store(payload + layout.key, entry.key.bytes.data(), entry.key.bytes.size());
+    Ref extent = e.extents.load(std::memory_order_relaxed);
+    if (extent == 0) {
+        racy_store(payload + layout.value, entry.value.data(), entry.value.size());
+        return;
+    }
+    const std::byte* from = entry.value.data();
+    for (; extent != 0; extent = base.at<Extent>(extent)->next) {
+        auto* piece = base.at<Extent>(extent);
+        racy_store(piece + 1, from, piece->bytes);
+        from += piece->bytes;
+    }
+}
+
+bool Store::acquire_tags(Base base, SessionSlot& session, Ref head, const NewEntry& entry) noexcept {
+    Ref* tags = tag_refs(base, head, base.at<Entry>(head)->flags.load(std::memory_order_relaxed));
+    for (std::uint32_t i = 0; i < entry.tags.size(); ++i) {
+        Ref tag = tags_.acquire(base, allocator_, entry.tags[i]);
+        for (std::size_t freed = 0; tag == 0 && freed < kMaxRoom && make_room(base, session, freed);) {
+            tag = tags_.acquire(base, allocator_, entry.tags[i]);
+        }
+        if (tag == 0) {
+            release_tags(base, head, i);
+            return false;
+        }
+        store_relaxed(tags[i], tag);
+    }
+    return true;
+}
+
+void Store::release_tags(Base base, Ref head, std::uint32_t count) noexcept {
+    const Ref* tags = tag_refs(base, head, base.at<Entry>(head)->flags.load(std::memory_order_relaxed));
+    for (std::uint32_t i = 0; i < count; ++i) tags_.release(base, allocator_, tags[i]);
+}
+
+Ref Store::find_locked(Base base, const Key& key) const noexcept {
+    for (const Bucket* b = index_.bucket(base, Index::bucket_of(key.hash, index_.bucket_count())); b != nullptr; b = Index::next(base, *b)) {
+        for (const auto& slot : b->slots) {
+            const std::uint64_t value = slot.load(std::memory_order_relaxed);
+            const Ref ref = Bucket::slot_ref(value);
+            if ((value ^ key.hash) >> 32 != 0 || ref == 0) continue;
+            const EntryInfo info = describe(base, ref);
+            if (info.scope == key.scope && info.key == key.bytes) return ref;
+        }
+    }
+    return 0;
+}
+
+/// The last step of storing, under the lock: what was invalidated since the value was computed is noticed here or, by whoever invalidates
+/// from now on, through the link that is made here.
+Put Store::publish(Base base, SessionSlot& session, Ref head, const NewEntry& entry, std::uint8_t flags) noexcept {
+    const Id128& space = entry.scope->space;
+    const Version space_floor = tags_.cell(base, space_cell_hash(space));
+    if (space_floor > entry.birth || tags_.cell(base, key_cell_hash(space, entry.key.bytes)) > entry.birth ||
+        !patterns_.allows(entry.birth, space, entry.scope->id, entry.key.bytes)) {
+        return Put::kLate;
+    }
+
+    if (!acquire_tags(base, session, head, entry)) return Put::kNoMemory;
+    const auto tag_count = static_cast<std::uint32_t>(entry.tags.size());
+    const Ref* tags = tag_refs(base, head, flags);
+    for (std::uint32_t i = 0; i < tag_count; ++i) {
+        if (base.at<TagSlot>(tags[i])->version.load(std::memory_order_relaxed) > entry.birth) {
+            release_tags(base, head, tag_count);
+            return Put::kLate;
+        }
+    }
+
+    Ref scope = scopes_.acquire(base, allocator_, *entry.scope, space_floor);
+    for (std::size_t freed = 0; scope == 0 && freed < kMaxRoom && make_room(base, session, freed);) {
+        scope = scopes_.acquire(base, allocator_, *entry.scope, space_floor);
+    }
+    if (scope == 0) {
+        release_tags(base, head, tag_count);
+        return Put::kNoMemory;
+    }
+    Entry& e = *base.at<Entry>(head);
+    store_relaxed(e.scope, scope);
+
+    const Ref old = find_locked(base, entry.key);
+    const Index::HashOf hash_of{[](const void* store, Base at, Ref ref) { return static_cast<const Store*>(store)->hash_of(at, ref); }, this};
+    const bool keep = old != 0 && entry.only_if_absent && judge(base, *entry_at(base, old), UINT64_MAX, entry.now) == Found::kHit;
+    bool linked = false;
+    if (old == 0 && !keep) {
+        linked = index_.insert(base, allocator_, entry.key.hash, head, hash_of);
+        for (std::size_t freed = 0; !linked && freed < kMaxRoom && make_room(base, session, freed);) {
+            linked = index_.insert(base, allocator_, entry.key.hash, head, hash_of);
+        }
+    }
+    if (keep || (old == 0 && !linked)) {
+        release_tags(base, head, tag_count);
+        scopes_.release(base, allocator_, scope);
+        return keep ? Put::kExists : Put::kNoMemory;
+    }
+    if (old != 0) {
+        index_.replace(base, entry.key.hash, old, head);
+        dispose(base, old);
+    }
+    ++entries_;
+    sieve_.insert(Links{base}, head);
+    scopes_.account(base, scope, footprint(base, head));
+    if (entry.scope->is_private) scopes_.link(base, scope, head, owner_links(base));
+    return Put::kStored;
+}
+
+Put Store::put(Base base, SessionSlot& session, const NewEntry& entry, const Quota& quota) noexcept {
+    const auto flags = static_cast<std::uint8_t>(static_cast<unsigned>(entry.encoding) | (entry.scope->is_private ? Entry::kPrivate : 0U) |
+                                                 (entry.compute_us != 0 ? Entry::kTimed : 0U));
+    Ref head = 0;
+    if (!reserve(base, session, entry, flags, quota, head)) return Put::kNoMemory;
+    fill(base, head, entry, flags);
+    std::scoped_lock guard(lock_);
+    const Put result = publish(base, session, head, entry, flags);
+    if (result != Put::kStored) free_blocks(base, head);
+    return result;
+}
+
+// --- removing -----------------------------------------------------------------------------------------
+
+/// Frees what belongs to an entry that the index no longer leads to.
+void Store::dispose(Base base, Ref ref) noexcept {
+    Entry& e = *base.at<Entry>(ref);
+    sieve_.remove(Links{base}, ref);
+    scopes_.account(base, e.scope, -std::int64_t{footprint(base, ref)});
+    if (e.flags.load(std::memory_order_relaxed) & Entry::kPrivate) scopes_.unlink(base, e.scope, ref, owner_links(base));
+    release_tags(base, ref, e.tag_count);
+    scopes_.release(base, allocator_, e.scope);
+    free_blocks(base, ref);
+    --entries_;
+}
+
+void Store::discard(Base base, Ref ref) noexcept {
+    index_.erase(base, hash_of(base, ref), ref);
+    dispose(base, ref);
+}
+
+bool Store::remove(Base base, const Key& key) noexcept {
+    std::scoped_lock guard(lock_);
+    const Ref ref = find_locked(base, key);
+    if (ref == 0) return false;
+    const bool dead = describe(base, ref).dead;
+    discard(base, ref);
+    return !dead;
+}
+
+bool Store::expire(Base base, const Key& key, Timestamp when) noexcept {
+    std::scoped_lock guard(lock_);
+    const Ref ref = find_locked(base, key);
+    if (ref == 0) return false;
+    auto& expires_at = base.at<Entry>(ref)->expires_at;
+    if (expires_at.load(std::memory_order_relaxed) > when) expires_at.store(when, std::memory_order_relaxed);
+    return true;
+}
+
+// --- invalidating -------------------------------------------------------------------------------------
+
+void Store::stamp_key(Base base, const Scope& scope, std::string_view key, bool all_scopes, Version version) noexcept {
+    // The cell first: whoever links the key from now on looks at it under the lock.
+    tags_.stamp_cell(base, key_cell_hash(scope.space, key), version);
+    remove(base, {scope.id, key, key_hash(scope.id, key)});
+    if (!all_scopes || usage().private_entries == 0) return;
+    for (std::uint32_t b = 0; b < bucket_count(); ++b) {
+        remove_if(base, b, [&](const EntryInfo& e) { return e.is_private && e.space == scope.space && e.key == key; });
+    }
+}
+
+void Store::stamp_pattern(Base base, const Id128& space, const Id128* scope, std::string_view pattern, Version version) noexcept {
+    {
+        std::scoped_lock guard(lock_);
+        patterns_.add(version, space, scope, pattern);
+    }
+    for (std::uint32_t b = 0; b < bucket_count(); ++b) {
+        remove_if(base, b, [&](const EntryInfo& e) {
+            return e.space == space && (scope == nullptr || e.scope == *scope) && glob_match(pattern, e.key);
+        });
+    }
+}
+
+void Store::stamp_space(Base base, const Id128& space, Version version) noexcept {
+    tags_.stamp_cell(base, space_cell_hash(space), version);
+    std::scoped_lock guard(lock_);
+    scopes_.raise_floors(base, space, version);
+}
+
+// --- hits ---------------------------------------------------------------------------------------------
+
+void Store::take_hits(Base base, HitBuffer& hits, Timestamp now, bool empty) noexcept {
+    if (!hits.used()) return;
+    for (auto& cell : hits) {
+        const Ref ref = cell.entry.load(std::memory_order_acquire);
+        if (ref == 0) continue;
+        const std::uint32_t count = cell.count.load(std::memory_order_relaxed);
+        const std::uint32_t fresh = count - cell.taken.load(std::memory_order_relaxed);
+        if (fresh > 0 && index_.contains(base, cell.hash_low.load(std::memory_order_relaxed), ref)) {
+            Entry& e = *base.at<Entry>(ref);
+            e.hits.store(e.hits.load(std::memory_order_relaxed) + fresh, std::memory_order_relaxed);
+            e.used_at.store(seconds_of(now), std::memory_order_relaxed);
+            Sieve<Links>::touch(Links{base}, ref);
+        }
+        if (empty) {
+            cell.entry.store(0, std::memory_order_relaxed);
+        } else {
+            cell.taken.store(count, std::memory_order_relaxed);
+        }
+    }
+    if (empty) hits.emptied();
+}
+
+void Store::flush_hits(Base base, SessionSlot& session, Timestamp now) noexcept {
+    std::scoped_lock guard(lock_);
+    take_hits(base, session.hits, now, true);
+}
+
+void Store::gather_hits(Base base, Timestamp now) noexcept {
+    std::scoped_lock guard(lock_);
+    drain(base, nullptr, now);
+}
+
+/// Brings the entries' visited marks up to date: one's own always, other sessions' when they may be old.
+void Store::drain(Base base, SessionSlot* own, Timestamp now) noexcept {
+    if (own != nullptr) take_hits(base, own->hits, now, true);
+    if (own != nullptr && now - drained_at_ < kHitsMaxAge && now >= drained_at_) return;
+    drained_at_ = now;
+    auto* sessions = base.at<SessionSlot>(sessions_);
+    for (std::uint32_t i = 0; i < session_count_; ++i) take_hits(base, sessions[i].hits, now, false);
+}
+
+// --- looking ------------------------------------------------------------------------------------------
+
+EntryInfo Store::describe(Base base, Ref ref) const noexcept {
+    const Entry& e = *entry_at(base, ref);
+    const std::uint8_t flags = e.flags.load(std::memory_order_relaxed);
+    const auto layout = EntryLayout::of(flags, e.tag_count, e.key_bytes);
+    const auto* scope = base.at<const ScopeNode>(e.scope);
+    EntryInfo info;
+    info.entry = ref;
+    info.scope = scope->id;
+    info.space = scope->space;
+    info.is_private = scope->owner != 0;
+    info.key = {reinterpret_cast<const char*>(base.at<std::byte>(ref)) + layout.key, e.key_bytes};
+    info.tags = tag_refs(base, ref, flags);
+    info.tag_count = e.tag_count;
+    info.value_bytes = e.value_bytes;
+    info.size_bytes = footprint(base, ref);
+    info.encoding = static_cast<Encoding>(flags & Entry::kEncodingMask);
+    info.birth = e.birth;
+    info.created_at = e.created_at;
+    info.expires_at = e.expires_at.load(std::memory_order_relaxed);
+    info.hits = e.hits.load(std::memory_order_relaxed);
+    info.used_at = e.used_at.load(std::memory_order_relaxed);
+    info.compute_us = compute_us(base, ref, flags, layout);
+    info.dead = invalidated(base, e, flags, e.tag_count);
+    return info;
+}
+
+bool Store::has_tag(Base base, const TagName& name) noexcept {
+    std::scoped_lock guard(lock_);
+    return tags_.find(base, name) != 0;
+}
+
+Store::Usage Store::usage() noexcept {
+    std::scoped_lock guard(lock_);
+    return {allocator_.used_bytes(), allocator_.capacity_bytes(), index_.memory_bytes(), scopes_.private_bytes(),
+            entries_, tags_.slot_count(), scopes_.scope_count(), scopes_.private_entries()};
+}
+
+bool Store::check(Base base) noexcept {
+    std::scoped_lock guard(lock_);
+    if (!allocator_.check(base) || !sieve_.check(Links{base}) || sieve_.count() != entries_) return false;
+    std::uint32_t linked = 0;
+    for (std::uint32_t i = 0; i < index_.bucket_count(); ++i) {
+        for (const Bucket* b = index_.bucket(base, i); b != nullptr; b = Index::next(base, *b)) {
+            for (const auto& slot : b->slots) {
+                const Ref ref = Bucket::slot_ref(slot.load(std::memory_order_relaxed));
+                if (ref == 0) continue;
+                ++linked;
+                const EntryInfo info = describe(base, ref);
+                const std::uint64_t hash = key_hash(info.scope, info.key);
+                if (Index::bucket_of(hash, index_.bucket_count()) != i) return false;
+                if (hash >> 32 != slot.load(std::memory_order_relaxed) >> 32) return false;
+            }
+        }
+    }
+    return linked == entries_;
+}
+
+}   // namespace cache_ext::core

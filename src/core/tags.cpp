@@ -1,0 +1,93 @@
+#include "core/tags.hpp"
+
+#include <mutex>
+#include <new>
+
+#include "core/hash.hpp"
+#include "core/racy_copy.hpp"
+
+namespace cache_ext::core {
+
+void TagTable::init(Ref cells, std::uint32_t cell_count, Ref heads, std::uint32_t head_count, std::uint64_t seed) noexcept {
+    cells_ = cells;
+    cell_count_ = cell_count;
+    heads_ = heads;
+    head_count_ = head_count;
+    seed_ = seed;
+    slots_ = 0;
+    for (auto& p : partitions_) new (&p.lock) SpinLock();
+}
+
+std::uint64_t TagTable::hash(const Id128& space, std::string_view text) const noexcept {
+    return hash_bytes(text, mix(seed_ ^ space.hi, space.lo));
+}
+
+TagSlot* TagTable::lookup(Base base, const TagName& name) const noexcept {
+    for (Ref ref = head_of(base, name.hash); ref != 0;) {
+        auto* slot = base.at<TagSlot>(ref);
+        if (slot->hash == name.hash && slot->space == name.space && slot->text() == name.text) return slot;
+        ref = slot->next;
+    }
+    return nullptr;
+}
+
+void TagTable::stamp(Base base, const TagName& name, Version version) noexcept {
+    std::lock_guard guard(partition(name.hash).lock);
+    raise(cell_of(base, name.hash), version);
+    if (TagSlot* slot = lookup(base, name)) raise(slot->version, version);
+}
+
+void TagTable::stamp_cell(Base base, std::uint64_t hash, Version version) noexcept {
+    raise(cell_of(base, hash), version);
+}
+
+Version TagTable::version(Base base, const TagName& name) noexcept {
+    std::lock_guard guard(partition(name.hash).lock);
+    if (const TagSlot* slot = lookup(base, name)) return slot->version.load(std::memory_order_relaxed);
+    return cell_of(base, name.hash).load(std::memory_order_relaxed);
+}
+
+Ref TagTable::find(Base base, const TagName& name) const noexcept {
+    // Slots come and go only under the store's lock, which the caller holds.
+    const TagSlot* slot = lookup(base, name);
+    return slot == nullptr ? 0 : base.ref_of(slot);
+}
+
+Ref TagTable::acquire(Base base, Allocator& allocator, const TagName& name) noexcept {
+    if (TagSlot* slot = lookup(base, name)) {
+        ++slot->entries;
+        return base.ref_of(slot);
+    }
+    const Ref ref = allocator.allocate(base, sizeof(TagSlot) + name.text.size());
+    if (ref == 0) return 0;
+    auto* slot = base.at<TagSlot>(ref);
+    store_relaxed(slot->hash, name.hash);
+    store_relaxed(slot->space.hi, name.space.hi);
+    store_relaxed(slot->space.lo, name.space.lo);
+    store_relaxed(slot->entries, std::uint32_t{1});
+    store_relaxed(slot->text_bytes, static_cast<std::uint32_t>(name.text.size()));
+    racy_store(slot + 1, name.text.data(), name.text.size());
+
+    std::lock_guard guard(partition(name.hash).lock);
+    Ref& head = head_of(base, name.hash);
+    store_relaxed(slot->next, head);
+    slot->version.store(cell_of(base, name.hash).load(std::memory_order_relaxed), std::memory_order_relaxed);
+    head = ref;
+    ++slots_;
+    return ref;
+}
+
+void TagTable::release(Base base, Allocator& allocator, Ref ref) noexcept {
+    auto* slot = base.at<TagSlot>(ref);
+    if (--slot->entries > 0) return;
+    {
+        std::lock_guard guard(partition(slot->hash).lock);
+        Ref* link = &head_of(base, slot->hash);
+        while (*link != ref) link = &base.at<TagSlot>(*link)->next;
+        *link = slot->next;
+    }
+    --slots_;
+    allocator.free(base, ref);
+}
+
+}   // namespace cache_ext::core
