@@ -2,6 +2,7 @@
 
 #include <climits>
 
+#include "pg/identity.hpp"
 #include "pg/prelude.hpp"
 
 extern "C" {
@@ -31,7 +32,6 @@ constinit bool log_operations = false;
 constinit int cleanup_interval_s = 0;
 constinit int alert_hit_rate = 0;
 constinit bool wal_log_invalidations = false;
-constinit std::uint32_t identity_generation = 0;
 
 }  // namespace settings
 
@@ -124,7 +124,7 @@ bool check_shared_writers(char** value, void** /*extra*/, GucSource /*source*/) 
 }
 
 void note_identity_change(const char* /*value*/, void* /*extra*/) noexcept {
-    ++settings::identity_generation;
+    forget_caller();
 }
 
 void define_bool(const char* name, const char* description, bool* variable, bool boot, GucContext context) {

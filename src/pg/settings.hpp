@@ -4,8 +4,6 @@
 // load to read. Names, defaults and meanings are those of docs/settings.md. Readers outside settings.cpp never
 // write them.
 
-#include <cstdint>
-
 namespace cache_ext::pg {
 
 /// Values of cache_ext.serializable.
@@ -33,9 +31,6 @@ extern bool log_operations;           ///< log each operation
 extern int cleanup_interval_s;        ///< seconds between two sweeps of expired entries
 extern int alert_hit_rate;            ///< hit rate in per cent below which health says warning
 extern bool wal_log_invalidations;    ///< WAL-log invalidations, for standbys
-
-/// Goes up whenever scope_claims, scope_settings or shared_writers may have changed.
-extern std::uint32_t identity_generation;
 
 }  // namespace settings
 
