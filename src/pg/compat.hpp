@@ -46,11 +46,13 @@ private:
     char** variable_ = nullptr;          // of a string
     config_generic* record_ = nullptr;   // null: no such setting
     const char* record_name_ = nullptr;  // record_->name when it was found
-    // Where the server keeps its settings in a sorted array: the place of record_, or where it would be and
-    // the settings on both sides of that gap.
+#if PG_VERSION_NUM < 160000
+    // 15 keeps its settings in a sorted array: the place of record_ there, or where it would be and the settings on
+    // both sides of that gap.
     int position_ = -1;
     config_generic* neighbours_[2] = {nullptr, nullptr};
     const char* neighbour_names_[2] = {nullptr, nullptr};
+#endif
 };
 
 }  // namespace cache_ext::pg
