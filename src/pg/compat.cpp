@@ -1,0 +1,127 @@
+#include "pg/compat.hpp"
+
+extern "C" {
+#include "storage/proc.h"
+#if PG_VERSION_NUM < 170000
+// 17 replaced backend ids by the numbers of the PGPROC array.
+#include "storage/backendid.h"
+#endif
+}
+
+namespace cache_ext::pg {
+
+int backend_index() noexcept {
+#if PG_VERSION_NUM >= 170000
+    // A PGPROC's number, from 0; -1 without one.
+    return MyProcNumber;
+#else
+    // A backend id, from 1; InvalidBackendId is -1.
+    return MyBackendId == InvalidBackendId ? -1 : MyBackendId - 1;
+#endif
+}
+
+int max_backend_slots() noexcept {
+    // Auxiliary processes come after the backends in both numberings.
+    return MaxBackends + NUM_AUXILIARY_PROCS;
+}
+
+void SettingRef::take(config_generic* record) noexcept {
+    record_ = record;
+    record_name_ = record != nullptr ? record->name : nullptr;
+    variable_ = record != nullptr && record->vartype == PGC_STRING
+                    ? reinterpret_cast<config_string*>(record)->variable
+                    : nullptr;
+}
+
+const char* SettingRef::other_value() const noexcept {
+    return record_ != nullptr ? GetConfigOption(name_, true, false) : nullptr;
+}
+
+#if PG_VERSION_NUM < 160000
+
+// 15 keeps pointers to all settings in one array sorted by name, which it lets us see. A record in the array
+// is alive; one that is replaced leaves the array before it is freed, and its name is never freed, so the same record
+// under the same name is the same setting. A setting that is created has to go between its
+// neighbours.
+
+namespace {
+
+/// The array's order: bytes, with ASCII letters in lower case.
+int compare_names(const char* left, const char* right) noexcept {
+    const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c; };
+    while (*left != '\0' && lower(*left) == lower(*right)) {
+        ++left;
+        ++right;
+    }
+    if (*left == '\0' || *right == '\0') {
+        return (*left != '\0') - (*right != '\0');
+    }
+    return lower(*left) - lower(*right);
+}
+
+}  // namespace
+
+bool SettingRef::is_current() const noexcept {
+    if (position_ < 0) {
+        return false;
+    }
+    config_generic** const all = get_guc_variables();
+    const int count = GetNumConfigOptions();
+    if (record_ != nullptr) [[likely]] {
+        return position_ < count && all[position_] == record_ && record_->name == record_name_;
+    }
+    for (int side = 0; side < 2; ++side) {
+        const int place = position_ - 1 + side;
+        config_generic* const there = place >= 0 && place < count ? all[place] : nullptr;
+        if (there != neighbours_[side] || (there != nullptr && there->name != neighbour_names_[side])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void SettingRef::resolve() noexcept {
+    config_generic** const all = get_guc_variables();
+    const int count = GetNumConfigOptions();
+    config_generic** const found =
+        std::lower_bound(all, all + count, name_, [](const config_generic* record, const char* name) {
+            return compare_names(record->name, name) < 0;
+        });
+    position_ = static_cast<int>(found - all);
+    if (position_ < count && compare_names(all[position_]->name, name_) == 0) {
+        take(all[position_]);
+        return;
+    }
+    take(nullptr);
+    for (int side = 0; side < 2; ++side) {
+        const int place = position_ - 1 + side;
+        neighbours_[side] = place >= 0 && place < count ? all[place] : nullptr;
+        neighbour_names_[side] = neighbours_[side] != nullptr ? neighbours_[side]->name : nullptr;
+    }
+}
+
+#else
+
+// From 16 on settings are in a hash table that only find_option reaches. A setting that is defined (by the server or
+// by a library, which is never unloaded) stays. A placeholder that has a value is a member of the list of
+// settings that are not at their default, and leaves it before it is freed (its memory is then in the server's GUC context, still
+// readable, its first word, the name, overwritten by the free list's link) or dropped from the table. Whatever is neither is looked up.
+
+bool SettingRef::is_current() const noexcept {
+    if (record_ == nullptr || record_->name != record_name_) {
+        return false;
+    }
+    if ((record_->flags & GUC_CUSTOM_PLACEHOLDER) == 0) {
+        return true;
+    }
+    const dlist_node* const link = &record_->nondef_link;
+    return record_->source != PGC_S_DEFAULT && link->prev->next == link && link->next->prev == link;
+}
+
+void SettingRef::resolve() noexcept {
+    take(find_option(name_, false, true, DEBUG5));
+}
+
+#endif
+
+}  // namespace cache_ext::pg

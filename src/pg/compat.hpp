@@ -1,0 +1,58 @@
+#pragma once
+
+// Differences between PostgreSQL 15, 16, 17 and 18. PG_VERSION_NUM is tested here and in compat.cpp only,
+// each time with the reason.
+
+#include "pg/prelude.hpp"
+
+extern "C" {
+#include "utils/guc.h"
+#include "utils/guc_tables.h"
+}
+
+namespace cache_ext::pg {
+
+/// The number of this process among all that may have one, from 0; negative in a process without one.
+/// Stable as long as the process lives.
+[[nodiscard]] int backend_index() noexcept;
+
+/// One more than the greatest backend_index() of the server. Known once MaxBackends is (shmem_request_hook and later).
+[[nodiscard]] int max_backend_slots() noexcept;
+
+/// Reads a setting by name through the variable that it is kept in, at a few ns a read instead of a search
+/// by name. Works for settings that do not exist (yet), appear, are replaced by a library that defines
+/// them, or go when a library reserves their prefix. Trivially copyable; raises nothing.
+class SettingRef {
+public:
+    /// `name` outlives this object.
+    explicit SettingRef(const char* name) noexcept : name_(name) {}
+
+    /// The value as text, as GetConfigOption gives it; null when the setting does not exist or was never
+    /// set. Valid until the setting changes, for one that is no string until the next read of any setting.
+    [[nodiscard]] const char* value() noexcept {
+        if (!is_current()) [[unlikely]] {
+            resolve();
+        }
+        return variable_ != nullptr ? *variable_ : other_value();
+    }
+
+private:
+    [[nodiscard]] bool is_current() const noexcept;
+    void resolve() noexcept;
+    [[nodiscard]] const char* other_value() const noexcept;
+    void take(config_generic* record) noexcept;
+
+    const char* name_;
+    char** variable_ = nullptr;          // of a string
+    config_generic* record_ = nullptr;   // null: no such setting
+    const char* record_name_ = nullptr;  // record_->name when it was found
+#if PG_VERSION_NUM < 160000
+    // 15 keeps its settings in a sorted array: the place of record_ there, or where it would be and the settings on
+    // both sides of that gap.
+    int position_ = -1;
+    config_generic* neighbours_[2] = {nullptr, nullptr};
+    const char* neighbour_names_[2] = {nullptr, nullptr};
+#endif
+};
+
+}  // namespace cache_ext::pg

@@ -1,0 +1,24 @@
+#pragma once
+
+// SHA-256 by the server's own implementation (OpenSSL's where the server is built with it).
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace cache_ext::pg {
+
+/// The first 128 bits of a SHA-256, in the order of the digest's bytes.
+struct Digest128 {
+    std::array<std::uint8_t, 16> bytes;
+
+    /// Copies the digest into two words, in the machine's byte order.
+    void to_words(std::uint64_t (&words)[2]) const noexcept { std::memcpy(words, bytes.data(), sizeof(words)); }
+};
+
+/// Hashes `length` bytes. ERROR XX000 or 53200 when the server's hash fails, so only trivial locals may be
+/// alive, or the call goes through pg_call. Needs a transaction (a resource owner).
+[[nodiscard]] Digest128 sha256_128(const void* data, std::size_t length);
+
+}  // namespace cache_ext::pg
