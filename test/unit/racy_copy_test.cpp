@@ -76,13 +76,8 @@ TEST(RacyCopy, a_validated_copy_is_never_a_mixture) {
       while (!done) {
         const std::uint64_t before = shared.version.load(std::memory_order_acquire);
         racy_copy(copy.data(), shared.bytes.data(), copy.size());
-#if defined(__SANITIZE_THREAD__) || defined(CACHE_EXT_DECLARE_RACES)
-        // ThreadSanitizer does not know fences: order the second look by a read-modify-write.
-        const std::uint64_t after = shared.version.fetch_add(0, std::memory_order_acq_rel);
-#else
-        std::atomic_thread_fence(std::memory_order_acquire);
+        acquire_fence();
         const std::uint64_t after = shared.version.load(std::memory_order_relaxed);
-#endif
         if (before % 2 == 1 || before != after) continue;
         ++valid;
         for (const unsigned char c : copy) {
@@ -102,11 +97,7 @@ TEST(RacyCopy, a_validated_copy_is_never_a_mixture) {
     next.fill(static_cast<unsigned char>(round));
     const std::uint64_t version = shared.version.load(std::memory_order_relaxed);
     shared.version.store(version + 1, std::memory_order_relaxed);
-#ifdef CACHE_EXT_DECLARE_RACES
-    shared.version.fetch_add(0, std::memory_order_acq_rel);
-#else
-    std::atomic_thread_fence(std::memory_order_release);
-#endif
+    release_fence();
     racy_store(shared.bytes.data(), next.data(), next.size());
     shared.version.store(version + 2, std::memory_order_release);
     if (round % 64 == 0) std::this_thread::yield();
