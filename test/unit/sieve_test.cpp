@@ -173,17 +173,17 @@ TEST_F(SieveTest, a_limit_of_steps_is_kept_and_still_yields_a_victim) {
 }
 
 TEST_F(SieveTest, bits_set_again_at_once_do_not_make_it_endless) {
-  struct Stubborn {
+  struct Sticky {
     Links inner;
     Ref& newer(Ref ref) { return inner.newer(ref); }
     Ref& older(Ref ref) { return inner.older(ref); }
     bool visited(Ref) { return true; }
     void set_visited(Ref, bool) {}
   };
-  Sieve<Stubborn> stubborn;
-  Stubborn view{links};
-  for (Ref ref = 1; ref <= 5; ++ref) stubborn.insert(view, ref);
-  EXPECT_NE(stubborn.victim(view), kNullRef);
+  Sieve<Sticky> sticky;
+  Sticky view{links};
+  for (Ref ref = 1; ref <= 5; ++ref) sticky.insert(view, ref);
+  EXPECT_NE(sticky.victim(view), kNullRef);
 }
 
 // Every operation in a random order, against the algorithm written down over a std::list.
