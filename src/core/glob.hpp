@@ -38,7 +38,7 @@ struct GlobCheck {
 }
 
 // Whether the pattern matches the whole text. An invalid pattern matches nothing. Takes time in proportion
-// to pattern times text at the worst, to their sum when the pattern has at most one `*`; no memory.
+// to pattern times text at the worst, to the shorter of them when no `*` stands before the end; no memory.
 [[nodiscard]] bool glob_match(std::string_view pattern, std::string_view text) noexcept;
 
 // The pattern's bytes in front of its first special character, a backslash included. Every text it

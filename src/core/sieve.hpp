@@ -13,6 +13,7 @@
 // stored with relaxed atomic stores, so that readers without the lock may copy an object while it moves.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <limits>
 
@@ -73,6 +74,7 @@ class Sieve {
   // Clears at most min(max_passed, count()) bits; the object the hand then points to is the victim even if
   // it is visited. With the default that only happens when bits are set behind the hand while it walks.
   template <class Dispensable>
+    requires std::predicate<Dispensable&, Ref>
   [[nodiscard]] Ref victim(Links links, Dispensable dispensable,
                            std::uint32_t max_passed = std::numeric_limits<std::uint32_t>::max()) noexcept {
     if (count_ == 0) return kNullRef;
