@@ -24,7 +24,7 @@ struct SnapshotView {
     const void* context = nullptr;
 
     bool finished(FullXid xid) const noexcept {
-        if (xid == own_xid) return own_finished;
+        if (own_xid != 0 && xid == own_xid) return own_finished;
         if (xid < xmin) return true;
         if (xid >= xmax) return false;
         return !running(context, xid);

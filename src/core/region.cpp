@@ -82,7 +82,7 @@ Region Region::create(void* memory, const RegionOptions& options) noexcept {
     h->prepared = to_ref(plan.prepared_at);
     h->bytes = options.bytes;
     h->instance = options.instance;
-    h->next_xid = options.next_xid;
+    h->next_xid.store(options.next_xid, std::memory_order_relaxed);
     h->work.store(0, std::memory_order_relaxed);
     h->clock.init(1);
 
@@ -108,6 +108,23 @@ Region Region::open(void* memory) noexcept {
     const Region region(memory);
     const RegionHeader& h = region.header();
     return h.magic == RegionHeader::kMagic && h.layout_version == RegionHeader::kLayoutVersion ? region : Region{};
+}
+
+PendingMark* Region::claim_prepared(FullXid xid) const noexcept {
+    for (std::uint32_t i = 0; i < header().prepared_count; ++i) {
+        FullXid unused = 0;
+        if (prepared(i).xid.compare_exchange_strong(unused, xid, std::memory_order_acq_rel)) return &prepared(i);
+    }
+    return nullptr;
+}
+
+void Region::release_prepared(std::uint32_t index, FullXid xid) const noexcept {
+    // Taken away from all others first: the mark could be somebody else's by the time it is cleared.
+    constexpr FullXid kBeingReleased = UINT64_MAX;
+    PendingMark& mark = prepared(index);
+    if (!mark.xid.compare_exchange_strong(xid, kBeingReleased, std::memory_order_acq_rel)) return;
+    mark.version.store(0, std::memory_order_release);
+    mark.xid.store(0, std::memory_order_release);
 }
 
 Version Region::settled_bound() const noexcept {

@@ -33,7 +33,7 @@ struct RegionHeader {
     Ref prepared;
     std::uint64_t bytes;
     Id128 instance;
-    FullXid next_xid;   ///< snapshots with an older xmin neither read nor fill: what they wait for left no mark here
+    std::atomic<FullXid> next_xid;   ///< snapshots with an older xmin neither read nor fill: what they wait for may have left no mark here
     std::atomic<std::uint64_t> work;   ///< duties that wait for a worker, as bits
     Clock clock;
     Store store;
@@ -63,6 +63,12 @@ class Region {
 
     SessionSlot& session(std::uint32_t index) const noexcept { return base_.at<SessionSlot>(header().sessions)[index]; }
     PendingMark& prepared(std::uint32_t index) const noexcept { return base_.at<PendingMark>(header().prepared)[index]; }
+
+    /// A mark for a transaction that is about to be prepared, to be stamped with and to outlive its session; null: none is free.
+    PendingMark* claim_prepared(FullXid xid) const noexcept;
+
+    /// Gives a mark back, if it is still this transaction's: by whoever finds that it is over.
+    void release_prepared(std::uint32_t index, FullXid xid) const noexcept;
 
     /// The largest version below all pending marks, of sessions and of prepared transactions. See Clock::settled_bound.
     Version settled_bound() const noexcept;

@@ -1,0 +1,155 @@
+#include "pg/snapshot.hpp"
+
+#include "pg/attach.hpp"
+
+extern "C" {
+#include "access/transam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "storage/procarray.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+}
+
+namespace cache_ext::pg {
+
+namespace {
+
+/// The clock of the last snapshot, by what identifies it. The same bounds and counts are the same set of finished transactions: below
+/// a fixed xmax it only ever shrinks.
+struct Memo {
+    TransactionId xmin = InvalidTransactionId;
+    TransactionId xmax = InvalidTransactionId;
+    std::uint32_t xcnt = 0;
+    std::int32_t subxcnt = 0;
+    bool same_transaction = false;
+    core::Version newest = 0;   // of the clock when this was worked out
+    core::Version clock = 0;
+};
+
+constinit Memo memo;
+
+/// A recent 64-bit transaction id, from which 32-bit ones get their epoch. Within one transaction no id moves by more than half the space, since its
+/// snapshot holds the horizon; between transactions it is read again after a second.
+constinit core::FullXid reference = 0;
+constinit TimestampTz reference_from = 0;
+
+core::FullXid widen(TransactionId xid) noexcept {
+    return reference - static_cast<std::uint64_t>(static_cast<std::int64_t>(static_cast<std::int32_t>(static_cast<TransactionId>(reference) - xid)));
+}
+
+void refresh_reference() {
+    const TimestampTz now = GetCurrentTransactionStartTimestamp();
+    const TimestampTz age = now - reference_from;
+    if (reference != 0 && age >= 0 && age < USECS_PER_SEC) return;
+    reference = U64FromFullTransactionId(ReadNextFullTransactionId());
+    reference_from = now;
+}
+
+bool running(const void* context, core::FullXid xid) {
+    return XidInMVCCSnapshot(static_cast<TransactionId>(xid), const_cast<Snapshot>(static_cast<const SnapshotData*>(context)));
+}
+
+core::SnapshotView view_of(const SnapshotData& snapshot) {
+    refresh_reference();
+    core::SnapshotView view;
+    view.xmin = widen(snapshot.xmin);
+    view.xmax = widen(snapshot.xmax);
+    view.xcnt = snapshot.xcnt;
+    if (const TransactionId own = GetTopTransactionIdIfAny(); TransactionIdIsValid(own)) {
+        view.own_xid = widen(own);
+        if (view.own_xid < view.xmax) ++view.xcnt;
+    }
+    view.running = running;
+    view.context = &snapshot;
+    return view;
+}
+
+/// The active snapshot, if the cache may be used under it.
+const SnapshotData* usable_snapshot() {
+    if (!ActiveSnapshotSet()) return nullptr;
+    const SnapshotData* snapshot = GetActiveSnapshot();
+    return snapshot->snapshot_type == SNAPSHOT_MVCC ? snapshot : nullptr;
+}
+
+/// Transactions that ran when the region was made may have invalidated without leaving a mark in it.
+bool precedes_region(const core::SnapshotView& view) {
+    return view.xmin < region().header().next_xid.load(std::memory_order_relaxed);
+}
+
+core::Version clock_of(const core::SnapshotView& view) {
+    bool truncated = false;
+    core::Version clock = region().clock().of(view, &truncated);
+    if (truncated && region().clock().floor_lag() > kFloorLag) {
+        raise_clock_floor();
+        clock = region().clock().of(view);
+    }
+    return clock;
+}
+
+}   // namespace
+
+void forget_snapshots() noexcept {
+    // What was worked out for a transaction without an id is still true of an equal snapshot, as long as nothing is registered since.
+    memo.same_transaction = false;
+    if (TransactionIdIsValid(GetTopTransactionIdIfAny())) memo.xmin = InvalidTransactionId;
+}
+
+core::Version snapshot_clock() {
+    const SnapshotData* snapshot = usable_snapshot();
+    if (snapshot == nullptr) return 0;
+    if (snapshot->xmin == memo.xmin && snapshot->xmax == memo.xmax && snapshot->xcnt == memo.xcnt && snapshot->subxcnt == memo.subxcnt &&
+        (memo.same_transaction || region().clock().now() == memo.newest)) [[likely]] {
+        return memo.clock;
+    }
+    const core::Version newest = region().clock().now();
+    const core::SnapshotView view = view_of(*snapshot);
+    memo.clock = precedes_region(view) ? 0 : clock_of(view);
+    memo.xmin = snapshot->xmin;
+    memo.xmax = snapshot->xmax;
+    memo.xcnt = snapshot->xcnt;
+    memo.subxcnt = snapshot->subxcnt;
+    memo.newest = newest;
+    memo.same_transaction = true;
+    return memo.clock;
+}
+
+core::Version fill_clock() {
+    const core::Version active = snapshot_clock();
+    if (active == 0 || IsolationUsesXactSnapshot()) return active;   // there is but one snapshot
+
+    // Of the other snapshots that this backend may hold it is known that none has an older xmin than this. Where nothing registered is as
+    // young, they all agree; otherwise what they disagree about counts as unfinished.
+    refresh_reference();
+    core::SnapshotView oldest;
+    oldest.xmin = oldest.xmax = widen(TransactionXmin);
+    return std::min(active, region().clock().of(oldest));
+}
+
+core::Version clock_after_commit(core::Version& newest) {
+    newest = region().clock().now();
+    const SnapshotData* snapshot = usable_snapshot();
+    if (snapshot == nullptr) return 0;
+    core::SnapshotView view = view_of(*snapshot);
+    view.own_finished = true;
+    return precedes_region(view) ? 0 : region().clock().of(view);
+}
+
+void raise_clock_floor() {
+    if (!FirstSnapshotSet || IsInParallelMode() || RecoveryInProgress()) return;
+    const core::RegionHeader& header = region().header();
+    // Prepared transactions end without telling anyone.
+    for (std::uint32_t i = 0; i < header.prepared_count; ++i) {
+        core::PendingMark& mark = region().prepared(i);
+        if (mark.version.load(std::memory_order_acquire) == 0) continue;
+        const core::FullXid xid = mark.xid.load(std::memory_order_relaxed);
+        if (xid != 0 && !TransactionIdIsInProgress(static_cast<TransactionId>(xid))) region().release_prepared(i, xid);
+    }
+    // The order makes it safe: the newest version, then the marks, then a fresh snapshot, then both together.
+    const core::Version bound = region().settled_bound();
+    const SnapshotData* fresh = GetLatestSnapshot();
+    const core::SnapshotView view = view_of(*fresh);
+    region().clock().raise_floor(bound, view.xmax, view.xcnt);
+}
+
+}   // namespace cache_ext::pg

@@ -1,0 +1,31 @@
+#pragma once
+
+// From the server's snapshots to points of the invalidation clock.
+
+#include "core/clock.hpp"
+#include "pg/prelude.hpp"
+
+namespace cache_ext::pg {
+
+/// The clock of the active snapshot; 0: there is none that the cache may be used under (no snapshot, or one that may precede the region). A few
+/// nanoseconds while the snapshot's content stays the same. Only after `attached()`.
+[[nodiscard]] core::Version snapshot_clock();
+
+/// A lower bound of the clock of every snapshot that this backend holds: the birth of a value that was computed under any of them,
+/// be it an outer query's or a cursor's.
+[[nodiscard]] core::Version fill_clock();
+
+/// The clock that the active snapshot will have once the own transaction has committed; `newest`, if it is also the clock of all
+/// others, is the newest version that anyone has taken so far.
+[[nodiscard]] core::Version clock_after_commit(core::Version& newest);
+
+/// Raises the clock's floor, so that the ring may be overrun without loss. Needs a transaction with a snapshot.
+void raise_clock_floor();
+
+/// Registrations since the floor was raised after which it is time to raise it again.
+inline constexpr core::Version kFloorLag = core::Clock::kRing / 4;
+
+/// Forgets what is remembered about snapshots: at the end of a transaction, and after a stamp.
+void forget_snapshots() noexcept;
+
+}   // namespace cache_ext::pg

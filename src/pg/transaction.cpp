@@ -1,0 +1,231 @@
+#include "pg/transaction.hpp"
+
+#include <array>
+
+#include "pg/attach.hpp"
+#include "pg/settings.hpp"
+#include "pg/snapshot.hpp"
+
+extern "C" {
+#include "access/transam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+}
+
+namespace cache_ext::pg {
+
+namespace {
+
+/// The state of this backend's transaction. Made on first use and never freed.
+struct State {
+    Pending pending;
+    Leases leases;
+    std::size_t stamped = 0;   // how many of the pending invalidations have their version
+    bool stamped_everything = false;
+    bool ending = false;   // pre-commit work is done: what is added now is stamped at once
+    core::Version first_stamp = 0;
+    core::Version last_stamp = 0;
+    core::PendingMark* prepared = nullptr;   // the mark that outlives the session
+    core::FullXid prepared_xid = 0;
+    TimestampTz hits_flushed_at = 0;
+};
+
+State& state() noexcept {
+    static State instance;
+    return instance;
+}
+
+void stamp_one(const Invalidation& i, core::Version version) noexcept {
+    core::Store& store = region().store();
+    const core::Base base = region().base();
+    switch (i.kind) {
+        case InvalidationKind::kTag:
+            store.stamp_tag(base, {i.scope.space, i.text, store.tags().hash(i.scope.space, i.text)}, version);
+            break;
+        case InvalidationKind::kKey:
+        case InvalidationKind::kKeyEverywhere:
+            store.stamp_key(base, i.scope, i.text, i.kind == InvalidationKind::kKeyEverywhere, version);
+            break;
+        case InvalidationKind::kPattern:
+            store.stamp_pattern(base, i.scope.space, &i.scope.id, i.text, version);
+            break;
+        case InvalidationKind::kPatternEverywhere:
+            store.stamp_pattern(base, i.scope.space, nullptr, i.text, version);
+            break;
+        case InvalidationKind::kSpace:
+            store.stamp_space(base, i.scope.space, version);
+            break;
+    }
+}
+
+/// Gives everything pending that has none yet a version. Before the transaction can become visible.
+void stamp(State& s, bool preparing) {
+    const auto& invalidations = s.pending.invalidations();
+    const bool everything = s.pending.everything() && !s.stamped_everything;
+    if (s.stamped == invalidations.size() && !everything) return;
+    if (!attached()) {
+        // Nobody could be told, so nobody may believe what is in there.
+        disable_unreachable_region();
+        return;
+    }
+    if (region().clock().floor_lag() > kFloorLag) raise_clock_floor();
+
+    // On a standby there is no transaction id to be had, and none is needed: what is invalidated there is local.
+    const core::FullXid xid = RecoveryInProgress() ? 0 : U64FromFullTransactionId(GetTopFullTransactionId());
+    core::PendingMark* mark = &session().mark;
+    if (preparing && s.prepared == nullptr) {
+        s.prepared = region().claim_prepared(xid);
+        s.prepared_xid = xid;
+    }
+    if (s.prepared != nullptr) mark = s.prepared;
+
+    const core::Version version = region().clock().stamp(*mark, xid);
+    for (; s.stamped < invalidations.size(); ++s.stamped) {
+        stamp_one(invalidations[s.stamped], version);
+        session().counters.add(core::Counter::kInvalidations);
+    }
+    if (everything) {
+        region().store().stamp_space(region().base(), s.pending.everything_space(), version);
+        s.stamped_everything = true;
+    }
+    if (s.first_stamp == 0) s.first_stamp = version;
+    s.last_stamp = version;
+    forget_snapshots();
+}
+
+/// Puts one pending set into the region, after the commit. Cannot fail: what does not fit is dropped.
+void publish(const State& s, const PendingSet& set, core::Timestamp now) noexcept {
+    if (s.pending.invalidated_at(set.scope, set.key, set.tags) > set.sequence) return;
+    core::NewEntry entry;
+    entry.birth = set.birth;
+    if (set.through_newest != 0) {
+        // It reflects what this transaction invalidated, so it may be born with that very version; but then nobody else may have taken
+        // one in between, whose effect it would have to reflect too.
+        if (s.first_stamp != set.through_newest + 1 || s.last_stamp != s.first_stamp) return;
+        entry.birth = s.last_stamp;
+    }
+    if (set.expires_at <= now) return;
+
+    core::Store& store = region().store();
+    std::array<core::TagName, core::kMaxTags> tags;
+    for (std::size_t i = 0; i < set.tags.size(); ++i) {
+        tags[i] = {set.scope.space, set.tags[i], store.tags().hash(set.scope.space, set.tags[i])};
+    }
+    entry.scope = &set.scope;
+    entry.key = {set.scope.id, set.key, store.key_hash(set.scope.id, set.key)};
+    entry.tags = {tags.data(), set.tags.size()};
+    entry.value = set.value;
+    entry.encoding = set.encoding;
+    entry.created_at = set.created_at;
+    entry.expires_at = set.expires_at;
+    entry.compute_us = set.compute_us;
+    entry.only_if_absent = set.only_if_absent;
+    entry.now = now;
+    const core::Put result = store.put(region().base(), session(), entry, quota());
+    session().counters.add(result == core::Put::kStored ? core::Counter::kSets : core::Counter::kRefusedSets);
+}
+
+bool wrote(const State& s) noexcept {
+    return s.pending.has_invalidations() || TransactionIdIsValid(GetTopTransactionIdIfAny());
+}
+
+void finish(State& s, bool committed) noexcept {
+    if (detail::session != nullptr) {
+        core::SessionSlot& own = session();
+        // Only now, after the transaction is visible or gone.
+        own.mark.version.store(0, std::memory_order_release);
+        if (own.hits.used()) {
+            const TimestampTz now = GetCurrentStatementStartTimestamp();
+            if (now - s.hits_flushed_at >= USECS_PER_SEC || now < s.hits_flushed_at) {
+                region().store().flush_hits(region().base(), own, now);
+                s.hits_flushed_at = now;
+            }
+        }
+    }
+    s.leases.end_transaction(committed, wrote(s));
+    s.pending.clear();
+    s.stamped = 0;
+    s.stamped_everything = false;
+    s.ending = false;
+    s.first_stamp = 0;
+    s.last_stamp = 0;
+    s.prepared = nullptr;
+    forget_snapshots();
+}
+
+void release_own_prepared(State& s) noexcept {
+    if (s.prepared == nullptr) return;
+    for (std::uint32_t i = 0; i < region().header().prepared_count; ++i) {
+        if (&region().prepared(i) == s.prepared) region().release_prepared(i, s.prepared_xid);
+    }
+}
+
+void on_transaction(XactEvent event, void* /*argument*/) {
+    State& s = state();
+    switch (event) {
+        case XACT_EVENT_PRE_COMMIT:
+        case XACT_EVENT_PRE_PREPARE:
+            stamp(s, event == XACT_EVENT_PRE_PREPARE);
+            s.ending = s.pending.has_invalidations() || s.pending.has_sets();
+            break;
+        case XACT_EVENT_COMMIT:
+            if (s.pending.has_sets() && attached()) {
+                const core::Timestamp now = GetCurrentTimestamp();
+                s.pending.for_each_set([&](const PendingSet& set) { publish(s, set, now); });
+            }
+            finish(s, true);
+            break;
+        case XACT_EVENT_PREPARE:
+            // Its mark stays until somebody finds that it is over. What it set is dropped: nobody will tell when it may be shown.
+            finish(s, true);
+            break;
+        case XACT_EVENT_ABORT:
+            release_own_prepared(s);
+            finish(s, false);
+            break;
+        default:   // parallel workers have nothing pending
+            break;
+    }
+}
+
+void on_subtransaction(SubXactEvent event, SubTransactionId /*id*/, SubTransactionId /*parent*/, void* /*argument*/) {
+    State& s = state();
+    const int level = transaction_level();
+    if (event == SUBXACT_EVENT_ABORT_SUB) {
+        s.leases.roll_back(level, wrote(s));
+        s.pending.roll_back(level);
+        s.stamped = std::min(s.stamped, s.pending.invalidations().size());
+    } else if (event == SUBXACT_EVENT_COMMIT_SUB) {
+        s.leases.release(level);
+        s.pending.release(level);
+    }
+}
+
+}   // namespace
+
+Pending& pending() noexcept { return state().pending; }
+
+Leases& leases() noexcept { return state().leases; }
+
+int transaction_level() noexcept { return GetCurrentTransactionNestLevel(); }
+
+void invalidate(InvalidationKind kind, const core::Scope& scope, std::string_view text) noexcept {
+    State& s = state();
+    s.pending.invalidate(kind, scope, text, transaction_level());
+    // Another extension's own work before the commit.
+    if (s.ending) stamp(s, s.prepared != nullptr);
+}
+
+core::Quota quota() noexcept {
+    const std::uint64_t bytes = region().header().bytes / 100;
+    return {bytes * static_cast<unsigned>(settings::max_private_memory), bytes * static_cast<unsigned>(settings::max_private_total)};
+}
+
+void init_transaction() {
+    RegisterXactCallback(on_transaction, nullptr);
+    RegisterSubXactCallback(on_subtransaction, nullptr);
+}
+
+}   // namespace cache_ext::pg

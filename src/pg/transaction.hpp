@@ -1,0 +1,31 @@
+#pragma once
+
+// The transaction's part in the protocol: what it has pending, stamped into the clock before it becomes visible and published after.
+
+#include <string_view>
+
+#include "pg/leases.hpp"
+#include "pg/pending.hpp"
+#include "pg/prelude.hpp"
+
+namespace cache_ext::pg {
+
+/// What the current transaction has pending.
+Pending& pending() noexcept;
+
+/// This session's leases.
+Leases& leases() noexcept;
+
+/// The nesting level of the current (sub)transaction: 1 is the top.
+int transaction_level() noexcept;
+
+/// Adds an invalidation to the transaction. It takes effect for this transaction at once, for others when it commits. Raises nothing and takes no lock.
+void invalidate(InvalidationKind kind, const core::Scope& scope, std::string_view text) noexcept;
+
+/// How much private memory may be taken, from the settings.
+core::Quota quota() noexcept;
+
+/// Registers the callbacks. Called once, from _PG_init.
+void init_transaction();
+
+}   // namespace cache_ext::pg
