@@ -116,7 +116,7 @@ CACHE_EXT_FUNCTION(make_cache_key) {
     if (key.len > kMaxKeyBytes) {
         ereport(ERROR, errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("cache key is too long"),
                 errdetail("It has %d bytes; the limit is %d.", key.len, kMaxKeyBytes),
-                errhint("Shorten the namespace or the name; what varies belongs into the parameters."));
+                errhint("Shorten the namespace or the name; what varies belongs in the parameters."));
     }
     PG_RETURN_TEXT_P(cstring_to_text_with_len(key.data, key.len));
 }

@@ -162,14 +162,20 @@ auto pg_call(F&& body) -> std::invoke_result_t<F> {
 
 }  // namespace cache_ext::pg
 
+/// Declares something for the server to find in this library, whatever the default visibility. What the server's own
+/// macros declare needs it too, since on 15 they export nothing:
+///     CACHE_EXT_EXPORT const Pg_magic_struct* Pg_magic_func(void);
+///     extern "C" { PG_MODULE_MAGIC; }
+#define CACHE_EXT_EXPORT extern "C" [[gnu::visibility("default")]]
+
 /// Begins the definition of a function callable from SQL: declares it, exports it whatever the default
 /// visibility, registers the version-1 calling convention and guards the body that follows:
 ///     CACHE_EXT_FUNCTION(cache_exists) { …; PG_RETURN_BOOL(found); }
 /// The body sees `fcinfo`; it is a static function `<name>_impl`.
 #define CACHE_EXT_FUNCTION(name)                                                                    \
     static Datum name##_impl(FunctionCallInfo fcinfo);                                              \
-    extern "C" [[gnu::visibility("default")]] const Pg_finfo_record* pg_finfo_##name();             \
-    extern "C" [[gnu::visibility("default")]] Datum name(FunctionCallInfo fcinfo);                  \
+    CACHE_EXT_EXPORT const Pg_finfo_record* pg_finfo_##name();                                      \
+    CACHE_EXT_EXPORT Datum name(FunctionCallInfo fcinfo);                                           \
     extern "C" const Pg_finfo_record* pg_finfo_##name() {                                           \
         static const Pg_finfo_record record = {1};                                                  \
         return &record;                                                                             \
