@@ -48,7 +48,8 @@ void append_scalar(StringInfo out, const JsonbValue& value) {
 }
 
 /// A form that is the same for equal jsonb values and no others: each token is tagged with its kind, each text
-/// preceded by its length. Members come sorted and without duplicates from the jsonb itself; the iterator does not recurse.
+/// preceded by its length. Members come sorted and without duplicates from the jsonb itself; the iterator
+/// does not recurse.
 void append_canonical(StringInfo out, Jsonb* params) {
     JsonbIterator* iterator = JsonbIteratorInit(&params->root);
     JsonbValue value;
