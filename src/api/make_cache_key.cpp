@@ -48,7 +48,8 @@ void append_scalar(StringInfo out, const JsonbValue& value) {
 }
 
 /// A form that is the same for equal jsonb values and no others: each token is tagged with its kind, each text
-/// preceded by its length. Members come sorted and without duplicates from the jsonb itself; the iterator does not recurse.
+/// preceded by its length. Members come sorted and without duplicates from the jsonb itself; the iterator
+/// does not recurse.
 void append_canonical(StringInfo out, Jsonb* params) {
     JsonbIterator* iterator = JsonbIteratorInit(&params->root);
     JsonbValue value;
@@ -116,7 +117,7 @@ CACHE_EXT_FUNCTION(make_cache_key) {
     if (key.len > kMaxKeyBytes) {
         ereport(ERROR, errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("cache key is too long"),
                 errdetail("It has %d bytes; the limit is %d.", key.len, kMaxKeyBytes),
-                errhint("Shorten the namespace or the name; what varies belongs into the parameters."));
+                errhint("Shorten the namespace or the name; what varies belongs in the parameters."));
     }
     PG_RETURN_TEXT_P(cstring_to_text_with_len(key.data, key.len));
 }

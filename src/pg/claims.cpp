@@ -14,8 +14,8 @@ constexpr std::string_view kSubject = "sub";
 
 using Member = std::pair<std::string, std::string>;  // name, canonical value
 
-// The canonical form: each value begins with a byte that names its type; what has a length is preceded by it. So no two
-// values have the same form.
+// The canonical form: each value begins with a byte that names its type; what has a length is preceded by
+// it. So no two values have the same form.
 void append_length(std::string& out, std::uint64_t length) {
     for (int shift = 0; shift < 64; shift += 8) {
         out.push_back(static_cast<char>(length >> shift & 0xff));
@@ -86,7 +86,8 @@ private:
     }
 
     void skip_space() {
-        while (position_ < text_.size() && std::string_view{" \t\n\r"}.find(text_[position_]) != std::string_view::npos) {
+        constexpr std::string_view kSpace = " \t\n\r";
+        while (position_ < text_.size() && kSpace.find(text_[position_]) != std::string_view::npos) {
             ++position_;
         }
     }

@@ -102,10 +102,11 @@ void SettingRef::resolve() noexcept {
 
 #else
 
-// From 16 on settings are in a hash table that only find_option reaches. A setting that is defined (by the server or
-// by a library, which is never unloaded) stays. A placeholder that has a value is a member of the list of
-// settings that are not at their default, and leaves it before it is freed (its memory is then in the server's GUC context, still
-// readable, its first word, the name, overwritten by the free list's link) or dropped from the table. Whatever is neither is looked up.
+// From 16 on settings are in a hash table that only find_option reaches. A setting that is defined (by the
+// server or by a library, which is never unloaded) stays. A placeholder that has a value is a member of the list of
+// settings that are not at their default, and leaves that list before it is dropped from the table or
+// freed. A freed one lies in the server's memory context for settings: still readable, its first word, the name,
+// overwritten by the free list's link. Whatever is neither defined nor in the list is looked up.
 
 bool SettingRef::is_current() const noexcept {
     if (record_ == nullptr || record_->name != record_name_) {

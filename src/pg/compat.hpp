@@ -27,8 +27,8 @@ public:
     /// `name` outlives this object.
     explicit SettingRef(const char* name) noexcept : name_(name) {}
 
-    /// The value as text, as GetConfigOption gives it; null when the setting does not exist or was never
-    /// set. Valid until the setting changes, for one that is no string until the next read of any setting.
+    /// The value as text, as GetConfigOption gives it (no show hook); null or empty when the setting does not
+    /// exist or has no value. Valid until the setting changes; for one that is no string, until the next read of any.
     [[nodiscard]] const char* value() noexcept {
         if (!is_current()) [[unlikely]] {
             resolve();

@@ -96,8 +96,8 @@ namespace detail {
 using Thunk = void (*)(void*) noexcept;
 
 /// Runs thunk(argument) inside PG_TRY. nullopt: it returned. Otherwise the ERROR's report, its error state
-/// flushed and memory context, error context stack and interrupt holdoff as they were on entry; a null report: there was
-/// no memory to copy it.
+/// flushed, and memory context, error context stack and interrupt holdoff as they were on entry; a null report:
+/// there was no memory to copy it.
 [[nodiscard]] std::optional<PgError::Report> run_protected(Thunk thunk, void* argument) noexcept;
 
 [[noreturn, gnu::cold]] void throw_report(PgError::Report report);
@@ -119,7 +119,8 @@ auto guarded(F&& body) -> std::invoke_result_t<F> {
 /// Runs `body`, which calls into the server, beneath C++ objects with destructors. A server ERROR becomes a
 /// PgError (or std::bad_alloc if not even its report could be copied); a C++ exception of the body passes unchanged.
 /// The body itself keeps only trivial locals alive across calls into the server. Returns what the body
-/// returns (an object or nothing, no reference). Costs one sigsetjmp, some 10 ns.
+/// returns (an object or nothing, no reference). Costs one sigsetjmp, some 10 ns. Not for code that runs while the
+/// server handles another error (error context callbacks, abort callbacks): it flushes the error state.
 template <class F>
 auto pg_call(F&& body) -> std::invoke_result_t<F> {
     using Result = std::invoke_result_t<F>;
@@ -162,14 +163,20 @@ auto pg_call(F&& body) -> std::invoke_result_t<F> {
 
 }  // namespace cache_ext::pg
 
+/// Declares something for the server to find in this library, whatever the default visibility. What the server's own
+/// macros declare needs it too, since on 15 they export nothing:
+///     CACHE_EXT_EXPORT const Pg_magic_struct* Pg_magic_func(void);
+///     extern "C" { PG_MODULE_MAGIC; }
+#define CACHE_EXT_EXPORT extern "C" [[gnu::visibility("default")]]
+
 /// Begins the definition of a function callable from SQL: declares it, exports it whatever the default
 /// visibility, registers the version-1 calling convention and guards the body that follows:
 ///     CACHE_EXT_FUNCTION(cache_exists) { …; PG_RETURN_BOOL(found); }
 /// The body sees `fcinfo`; it is a static function `<name>_impl`.
 #define CACHE_EXT_FUNCTION(name)                                                                    \
     static Datum name##_impl(FunctionCallInfo fcinfo);                                              \
-    extern "C" [[gnu::visibility("default")]] const Pg_finfo_record* pg_finfo_##name();             \
-    extern "C" [[gnu::visibility("default")]] Datum name(FunctionCallInfo fcinfo);                  \
+    CACHE_EXT_EXPORT const Pg_finfo_record* pg_finfo_##name();                                      \
+    CACHE_EXT_EXPORT Datum name(FunctionCallInfo fcinfo);                                           \
     extern "C" const Pg_finfo_record* pg_finfo_##name() {                                           \
         static const Pg_finfo_record record = {1};                                                  \
         return &record;                                                                             \

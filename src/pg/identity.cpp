@@ -48,7 +48,8 @@ struct Watched {
     bool changed() noexcept { return std::strcmp(value(), seen.c_str()) != 0; }
 };
 
-/// The last caller and what it was determined from. Made once and never freed, so that an ERROR on the way leaks nothing.
+/// The last caller and what it was determined from. Made once and never freed, so that an ERROR on the way leaks
+/// nothing.
 struct Memo {
     Caller caller{};
     std::optional<std::uint32_t> generation;

@@ -1,7 +1,7 @@
 #pragma once
 
-// Who calls, and so which scope an entry belongs to: what counts is the outer role (after SET ROLE, before any SECURITY DEFINER
-// switch), the claims in request.jwt.claims and the settings that cache_ext.scope_settings names.
+// Who calls, and so which scope an entry belongs to: what counts is the outer role (after SET ROLE, before any
+// SECURITY DEFINER switch), the claims in request.jwt.claims and the settings that cache_ext.scope_settings names.
 
 #include <cstdint>
 
