@@ -1,0 +1,267 @@
+# Shared by the scripts in this folder: finding the PostgreSQL to use, building the extension beside the developer's
+# own build, and throwaway servers. To be sourced. Everything made here lives in one scratch folder, which an exit
+# removes, servers first; nothing outside it and build/ is written, and no other server is touched.
+
+set -euo pipefail
+umask 022
+unset CDPATH
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+
+die() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+note() {
+    printf '%s\n' "$*" >&2
+}
+
+# Finding PostgreSQL ----------------------------------------------------------------------------------------
+
+# pg_config_fit FILE: whether this PostgreSQL is 15 or newer, with the server and what extensions are built with.
+pg_config_fit() {
+    local version
+    [[ -x $1 ]] || return 1
+    version=$("$1" --version 2>/dev/null) || return 1
+    version=${version#PostgreSQL }
+    ((${version%%[!0-9]*} >= 15)) && [[ -f $("$1" --pgxs) && -x $("$1" --bindir)/postgres ]]
+}
+
+# Prints the pg_config to use: PG_CONFIG if that is set, otherwise the newest that fits.
+find_pg_config() {
+    local found
+    if [[ -n ${PG_CONFIG:-} ]]; then
+        found=$(command -v "$PG_CONFIG") || die "PG_CONFIG names no program: $PG_CONFIG"
+        pg_config_fit "$found" || die "$found: not PostgreSQL 15 or newer with server and header files"
+        printf '%s\n' "$found"
+        return
+    fi
+    while IFS= read -r found; do
+        if pg_config_fit "$found"; then
+            printf '%s\n' "$found"
+            return
+        fi
+    done < <({
+        printf '%s\n' /usr/lib/postgresql/*/bin/pg_config /usr/pgsql-*/bin/pg_config | sort -Vr
+        type -ap pg_config
+        printf '%s\n' /usr/local/pgsql/bin/pg_config
+    })
+    return 1
+}
+
+# The major version of the PostgreSQL whose pg_config is given.
+pg_major() {
+    local version
+    version=$("$1" --version)
+    version=${version#PostgreSQL }
+    printf '%s\n' "${version%%[!0-9]*}"
+}
+
+# The scratch folder and its user -----------------------------------------------------------------------------
+
+SCRATCH=
+CLUSTERS=()
+
+# PostgreSQL refuses to run as root; then its own user runs it, or nobody.
+server_user() {
+    local user
+    if ((EUID != 0)); then
+        id -un
+        return
+    fi
+    for user in postgres nobody; do
+        if id -u "$user" >/dev/null 2>&1; then
+            printf '%s\n' "$user"
+            return
+        fi
+    done
+    die 'running as root, and there is neither a user postgres nor nobody to run a server as'
+}
+
+# as_server COMMAND…: runs it as the user who runs the servers, in the scratch folder.
+as_server() {
+    if ((EUID != 0)); then
+        (cd "$SCRATCH" && HOME=$SCRATCH/home exec "$@")
+    else
+        (cd "$SCRATCH" && HOME=$SCRATCH/home exec setpriv --reuid "$(id -u "$SERVER_USER")" \
+            --regid "$(id -g "$SERVER_USER")" --init-groups "$@")
+    fi
+}
+
+# Makes the scratch folder. Its path is kept short: a socket's path may have 107 bytes.
+scratch_make() {
+    local base
+    [[ -z $SCRATCH ]] || return 0
+    SERVER_USER=$(server_user)
+    for base in "${TMPDIR:-/tmp}" /tmp /var/tmp; do
+        [[ -d $base && -w $base && ${#base} -le 50 && $base != *[[:space:]]* ]] || continue
+        SCRATCH=$(cd "$base" && as_reader test -x . && mktemp -d "$PWD/cache_ext.XXXXXX") && break
+    done
+    [[ -n $SCRATCH ]] || die 'found no folder for temporary files (TMPDIR, /tmp, /var/tmp)'
+    mkdir "$SCRATCH/home"
+    chmod 0711 "$SCRATCH"
+    ((EUID != 0)) || chown -R "$SERVER_USER": "$SCRATCH"
+    trap scratch_clean EXIT
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+}
+
+as_reader() {
+    if ((EUID != 0)); then
+        "$@"
+    else
+        setpriv --reuid "$(id -u "$SERVER_USER")" --regid "$(id -g "$SERVER_USER")" --init-groups "$@"
+    fi
+}
+
+scratch_clean() {
+    local status=$? dir
+    trap - EXIT
+    trap '' HUP INT TERM
+    for dir in ${CLUSTERS[@]+"${CLUSTERS[@]}"}; do
+        cluster_stop "$dir" immediate || :
+    done
+    if [[ -n ${CACHE_EXT_KEEP:-} ]]; then
+        note "kept: $SCRATCH"
+    else
+        rm -rf "$SCRATCH"
+    fi
+    exit "$status"
+}
+
+# Building and installing -------------------------------------------------------------------------------------
+
+# Prints the folder for builds: build/ in the checkout, or one in the scratch folder where that cannot be written.
+build_root() {
+    local dir=${CACHE_EXT_BUILD_DIR:-$ROOT/build}
+    if ! { mkdir -p "$dir" && [[ -w $dir ]]; } 2>/dev/null; then
+        dir=$SCRATCH/build
+        mkdir -p "$dir"
+    fi
+    (cd "$dir" && pwd -P)
+}
+
+# build_extension PG_CONFIG VARIANT: builds a copy of the sources, so that the developer's own build stays as it is, and
+# prints the copy's folder. VARIANT is "plain", or "testing" for the build with debug points. What an earlier run built
+# is used again.
+build_extension() {
+    local pg_config=$1 variant=$2 dir log knobs=()
+    [[ $variant != testing ]] || knobs=(CACHE_EXT_TESTING=1)
+    dir=$(build_root)/pg$(pg_major "$pg_config")-$variant
+    mkdir -p "$dir"
+    log=$dir/build.log
+    (
+        flock 9
+        # The copies keep their times, and the objects stay, so only what changed is compiled.
+        find "$dir" \( -path "$dir/src/*" -o -path "$dir/sql/*" -o -path "$dir/test/*" \) \
+            -type f ! -name '*.o' ! -name '*.bc' ! -name '*.dep' -delete
+        cd "$ROOT"
+        tar -cf - --exclude='*.o' --exclude='*.bc' --exclude='*.dep' --exclude='*.so' \
+            Makefile ./*.control src sql | tar -xf - -C "$dir" --no-same-owner
+        cd "$dir"
+        nice make -j"$(nproc)" PG_CONFIG="$pg_config" ${knobs[@]+"${knobs[@]}"} all >"$log" 2>&1
+    ) 9>"$dir/.lock" || {
+        tail -n 60 "$log" >&2
+        die "the extension does not build for $("$pg_config" --version) ($variant); all of the output is in $log"
+    }
+    printf '%s\n' "$dir"
+}
+
+# install_private PG_CONFIG BUILD PREFIX: a private PostgreSQL installation below the folder PREFIX, with the extension
+# from the folder BUILD in it; prints its folder of programs. The server finds its files relative to its own program, so
+# that has to be a copy; the rest are links to the machine's installation, which is not written to.
+install_private() {
+    local pg_config=$1 build=$2 prefix=$3 bindir sharedir libdir incdir file
+    bindir=$("$pg_config" --bindir)
+    sharedir=$("$pg_config" --sharedir)
+    libdir=$("$pg_config" --pkglibdir)
+    incdir=$("$pg_config" --includedir-server)
+    mkdir -p "$prefix$bindir" "$prefix$sharedir/extension" "$prefix$libdir/bitcode" "$prefix$(dirname "$incdir")"
+    for file in "$bindir"/{clusterdb,createdb,createuser,dropdb,dropuser,initdb,oid2name,pg_*,pgbench,postgres,psql,reindexdb,vacuumdb,vacuumlo}; do
+        [[ ! -f $file ]] || cp -L "$file" "$prefix$bindir/"
+    done
+    link_entries "$sharedir" "$prefix$sharedir"
+    link_entries "$sharedir/extension" "$prefix$sharedir/extension"
+    link_entries "$libdir" "$prefix$libdir"
+    link_entries "$libdir/bitcode" "$prefix$libdir/bitcode"
+    [[ -e $prefix$incdir ]] || ln -s "$incdir" "$prefix$incdir"
+    (
+        flock 9
+        cd "$build"
+        make -s PG_CONFIG="$pg_config" $([[ $build != *-testing ]] || echo CACHE_EXT_TESTING=1) \
+            DESTDIR="$prefix" install >"$prefix/install.log" 2>&1
+    ) 9>"$build/.lock" || {
+        cat "$prefix/install.log" >&2
+        die "installing into $prefix failed"
+    }
+    printf '%s\n' "$prefix$bindir"
+}
+
+# link_entries FROM TO: a link in TO for each entry of FROM that is not in TO yet, the extension's own files excepted.
+link_entries() {
+    local entry
+    for entry in "$1"/*; do
+        [[ -e $entry && ${entry##*/} != cache_ext* && ! -e $2/${entry##*/} ]] || continue
+        ln -s "$entry" "$2/"
+    done
+}
+
+# Servers -----------------------------------------------------------------------------------------------------
+
+# cluster_init DIR BINDIR [SETTING…]: a new server in DIR, which lies in the scratch folder, with lines for its
+# postgresql.conf. It listens on a socket in DIR/s, and nowhere else unless a setting says so.
+cluster_init() {
+    local dir=$1 bindir=$2
+    shift 2
+    mkdir -p "$dir/s"
+    chmod 0700 "$dir" "$dir/s"
+    ((EUID != 0)) || chown "$SERVER_USER": "$dir" "$dir/s"
+    printf '%s\n' "$bindir" >"$dir/bindir"
+    chmod 0644 "$dir/bindir"
+    as_server "$bindir/initdb" -D "$dir/data" -U postgres -A trust -E UTF8 --locale=C -N >"$dir/initdb.log" 2>&1 || {
+        cat "$dir/initdb.log" >&2
+        die 'initdb failed'
+    }
+    printf '%s\n' "listen_addresses = ''" "unix_socket_directories = '$dir/s'" 'port = 5432' 'fsync = off' \
+        "log_line_prefix = '%m [%p] %q%a '" 'max_prepared_transactions = 10' "$@" >>"$dir/data/postgresql.conf"
+}
+
+# cluster_start DIR
+cluster_start() {
+    local dir=$1 bindir
+    bindir=$(cat "$dir/bindir")
+    CLUSTERS+=("$dir")
+    as_server "$bindir/pg_ctl" -D "$dir/data" -l "$dir/server.log" -w -s -t 120 start </dev/null >"$dir/pg_ctl.log" 2>&1 || {
+        cat "$dir/pg_ctl.log" >&2
+        tail -n 40 "$dir/server.log" >&2 || :
+        die 'the server does not start'
+    }
+}
+
+# cluster_stop DIR [MODE]: nothing when it is down. MODE as for pg_ctl, "fast" if not given.
+cluster_stop() {
+    local dir=$1
+    [[ -f $dir/data/postmaster.pid ]] || return 0
+    as_server "$(cat "$dir/bindir")/pg_ctl" -D "$dir/data" -w -s -t 120 -m "${2:-fast}" stop </dev/null >/dev/null 2>&1
+}
+
+# cluster_environment DIR: prints NAME=VALUE lines with which clients find this server.
+cluster_environment() {
+    local dir=$1 bindir
+    bindir=$(cat "$dir/bindir")
+    printf '%s\n' "PATH=$bindir:$PATH" "PGHOST=$dir/s" PGPORT=5432 PGUSER=postgres PGDATABASE=postgres \
+        "PGDATA=$dir/data" PSQLRC=/dev/null "PGSERVICEFILE=/dev/null" "CACHE_EXT_BINDIR=$bindir" "CACHE_EXT_SERVER_LOG=$dir/server.log"
+}
+
+# with_cluster DIR COMMAND…: runs the command with that environment, and no other setting for clients.
+with_cluster() {
+    local dir=$1 clear=() name settings
+    shift
+    while IFS= read -r name; do
+        [[ $name == PG_CONFIG ]] || clear+=(-u "$name")
+    done < <(compgen -e PG || :)
+    mapfile -t settings < <(cluster_environment "$dir")
+    env ${clear[@]+"${clear[@]}"} "${settings[@]}" "$@"
+}
