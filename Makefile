@@ -61,11 +61,12 @@ ifneq ($(shell grep -rlsF '<lz4.h>' src),)
 SHLIB_LINK += -llz4
 endif
 
-# The server's JIT can read the code as bitcode. Without the compiler that the server was built with there is none, and
-# nothing else changes.
+# Bitcode, which lets the server's JIT inline functions, is made on request only (BITCODE=yes): exceptions do not
+# unwind through code compiled by the JIT, and what an entry point calls here is hidden from it.
+BITCODE ?= no
 PGXS_GLOBAL := $(dir $(PGXS))../Makefile.global
 BITCODE_TOOLS := $(shell sed -n 's/^CLANG *= *//p; s,^LLVM_BINPATH *= *\(.*\)$$,\1/llvm-lto,p' '$(PGXS_GLOBAL)' 2>/dev/null)
-ifneq ($(words $(wildcard $(BITCODE_TOOLS))),2)
+ifneq ($(BITCODE)/$(words $(wildcard $(BITCODE_TOOLS))),yes/2)
 override with_llvm := no
 endif
 
@@ -143,4 +144,5 @@ help:
 #: PG_CONFIG=path      the PostgreSQL to build for: 15 to 18; the first pg_config in PATH otherwise
 #: ONLY=groups         for "make test": unit, regress, nopreload, isolation, tap, checks
 #: CACHE_EXT_TESTING=1 build with the debug points that the race tests use; never for production
+#: BITCODE=yes         make and install bitcode for the server's JIT too, where its compiler is installed
 #: WERROR=             do not stop at a warning
