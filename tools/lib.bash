@@ -58,6 +58,12 @@ pg_major() {
     printf '%s\n' "${version%%[!0-9]*}"
 }
 
+# The pg_regress that came with the PostgreSQL whose pg_config is given. pg_isolation_regress and the Perl modules lie
+# beside it.
+pg_regress_of() {
+    printf '%s/test/regress/pg_regress\n' "$(dirname "$(dirname "$("$1" --pgxs)")")"
+}
+
 # The scratch folder and its user -----------------------------------------------------------------------------
 
 SCRATCH=
@@ -79,14 +85,18 @@ server_user() {
     die 'running as root, and there is neither a user postgres nor nobody to run a server as'
 }
 
-# as_server COMMAND…: runs it as the user who runs the servers, in the scratch folder.
-as_server() {
+# as_server_user COMMAND…: runs it as the user who runs the servers.
+as_server_user() {
     if ((EUID != 0)); then
-        (cd "$SCRATCH" && HOME=$SCRATCH/home exec "$@")
+        "$@"
     else
-        (cd "$SCRATCH" && HOME=$SCRATCH/home exec setpriv --reuid "$(id -u "$SERVER_USER")" \
-            --regid "$(id -g "$SERVER_USER")" --init-groups "$@")
+        setpriv --reuid "$(id -u "$SERVER_USER")" --regid "$(id -g "$SERVER_USER")" --init-groups "$@"
     fi
+}
+
+# as_server COMMAND…: the same, in the scratch folder and with a home there.
+as_server() {
+    (cd "$SCRATCH" && HOME=$SCRATCH/home TMPDIR=$SCRATCH/tmp as_server_user "$@")
 }
 
 # Makes the scratch folder. Its path is kept short: a socket's path may have 107 bytes.
@@ -96,10 +106,10 @@ scratch_make() {
     SERVER_USER=$(server_user)
     for base in "${TMPDIR:-/tmp}" /tmp /var/tmp; do
         [[ -d $base && -w $base && ${#base} -le 50 && $base != *[[:space:]]* ]] || continue
-        SCRATCH=$(cd "$base" && as_reader test -x . && mktemp -d "$PWD/cache_ext.XXXXXX") && break
+        SCRATCH=$(cd "$base" && as_server_user test -x . && mktemp -d "$PWD/cache_ext.XXXXXX") && break
     done
     [[ -n $SCRATCH ]] || die 'found no folder for temporary files (TMPDIR, /tmp, /var/tmp)'
-    mkdir "$SCRATCH/home"
+    mkdir "$SCRATCH/home" "$SCRATCH/tmp"
     chmod 0711 "$SCRATCH"
     ((EUID != 0)) || chown -R "$SERVER_USER": "$SCRATCH"
     trap scratch_clean EXIT
@@ -108,21 +118,19 @@ scratch_make() {
     trap 'exit 143' TERM
 }
 
-as_reader() {
-    if ((EUID != 0)); then
-        "$@"
-    else
-        setpriv --reuid "$(id -u "$SERVER_USER")" --regid "$(id -g "$SERVER_USER")" --init-groups "$@"
-    fi
-}
-
 scratch_clean() {
-    local status=$? dir
+    local status=$? file
     trap - EXIT
     trap '' HUP INT TERM
-    for dir in ${CLUSTERS[@]+"${CLUSTERS[@]}"}; do
-        cluster_stop "$dir" immediate || :
+    for file in ${CLUSTERS[@]+"${CLUSTERS[@]}"}; do
+        cluster_stop "$file" immediate || :
     done
+    # Servers that a test made and left behind.
+    if [[ -n ${BINDIR:-} ]]; then
+        while IFS= read -r -d '' file; do
+            as_server "$BINDIR/pg_ctl" -D "${file%/*}" -w -s -m immediate stop </dev/null >/dev/null 2>&1 || :
+        done < <(find "$SCRATCH" -name postmaster.pid -print0)
+    fi
     if [[ -n ${CACHE_EXT_KEEP:-} ]]; then
         note "kept: $SCRATCH"
     else
@@ -173,7 +181,8 @@ build_extension() {
 # from the folder BUILD in it; prints its folder of programs. The server finds its files relative to its own program, so
 # that has to be a copy; the rest are links to the machine's installation, which is not written to.
 install_private() {
-    local pg_config=$1 build=$2 prefix=$3 bindir sharedir libdir incdir file
+    local pg_config=$1 build=$2 prefix=$3 bindir sharedir libdir incdir file knobs=()
+    [[ $build != *-testing ]] || knobs=(CACHE_EXT_TESTING=1)
     bindir=$("$pg_config" --bindir)
     sharedir=$("$pg_config" --sharedir)
     libdir=$("$pg_config" --pkglibdir)
@@ -182,6 +191,10 @@ install_private() {
     for file in "$bindir"/{clusterdb,createdb,createuser,dropdb,dropuser,initdb,oid2name,pg_*,pgbench,postgres,psql,reindexdb,vacuumdb,vacuumlo}; do
         [[ ! -f $file ]] || cp -L "$file" "$prefix$bindir/"
     done
+    # Debian's redis-tools has the server under another name.
+    if ! command -v redis-server >/dev/null && command -v redis-check-rdb >/dev/null; then
+        ln -sf "$(command -v redis-check-rdb)" "$prefix$bindir/redis-server"
+    fi
     link_entries "$sharedir" "$prefix$sharedir"
     link_entries "$sharedir/extension" "$prefix$sharedir/extension"
     link_entries "$libdir" "$prefix$libdir"
@@ -190,8 +203,7 @@ install_private() {
     (
         flock 9
         cd "$build"
-        make -s PG_CONFIG="$pg_config" $([[ $build != *-testing ]] || echo CACHE_EXT_TESTING=1) \
-            DESTDIR="$prefix" install >"$prefix/install.log" 2>&1
+        make -s PG_CONFIG="$pg_config" ${knobs[@]+"${knobs[@]}"} DESTDIR="$prefix" install >"$prefix/install.log" 2>&1
     ) 9>"$build/.lock" || {
         cat "$prefix/install.log" >&2
         die "installing into $prefix failed"
@@ -247,21 +259,16 @@ cluster_stop() {
     as_server "$(cat "$dir/bindir")/pg_ctl" -D "$dir/data" -w -s -t 120 -m "${2:-fast}" stop </dev/null >/dev/null 2>&1
 }
 
-# cluster_environment DIR: prints NAME=VALUE lines with which clients find this server.
+# cluster_environment DIR: sets CLUSTER_ENV to the arguments for env with which clients find this server and no other.
+CLUSTER_ENV=()
 cluster_environment() {
-    local dir=$1 bindir
+    local dir=$1 bindir name
     bindir=$(cat "$dir/bindir")
-    printf '%s\n' "PATH=$bindir:$PATH" "PGHOST=$dir/s" PGPORT=5432 PGUSER=postgres PGDATABASE=postgres \
-        "PGDATA=$dir/data" PSQLRC=/dev/null "PGSERVICEFILE=/dev/null" "CACHE_EXT_BINDIR=$bindir" "CACHE_EXT_SERVER_LOG=$dir/server.log"
-}
-
-# with_cluster DIR COMMAND…: runs the command with that environment, and no other setting for clients.
-with_cluster() {
-    local dir=$1 clear=() name settings
-    shift
+    CLUSTER_ENV=()
     while IFS= read -r name; do
-        [[ $name == PG_CONFIG ]] || clear+=(-u "$name")
+        [[ $name == PG_CONFIG ]] || CLUSTER_ENV+=(-u "$name")
     done < <(compgen -e PG || :)
-    mapfile -t settings < <(cluster_environment "$dir")
-    env ${clear[@]+"${clear[@]}"} "${settings[@]}" "$@"
+    CLUSTER_ENV+=("PATH=$bindir:$PATH" "PGHOST=$dir/s" PGPORT=5432 PGUSER=postgres PGDATABASE=postgres
+        PSQLRC=/dev/null PGSERVICEFILE=/dev/null "CACHE_EXT_BINDIR=$bindir" "CACHE_EXT_DATA=$dir/data"
+        "CACHE_EXT_SERVER_LOG=$dir/server.log")
 }
