@@ -118,8 +118,9 @@ scratch_make() {
     trap 'exit 143' TERM
 }
 
+# scratch_clean [STATUS]: ends the script with that status, or the one it had.
 scratch_clean() {
-    local status=$? file
+    local status=${1:-$?} file
     trap - EXIT
     trap '' HUP INT TERM
     for file in ${CLUSTERS[@]+"${CLUSTERS[@]}"}; do
@@ -151,6 +152,23 @@ build_root() {
     (cd "$dir" && pwd -P)
 }
 
+# sync_tree FROM TO NAME…: makes the files and folders so named in TO the same as in FROM, build outputs aside. Only what
+# differs is written, so that make sees what changed, wherever and whenever an earlier copy came from.
+sync_tree() {
+    local from=$1 to=$2 file outputs=(-name build -o -name .git -o -name node_modules -o -name '*.o' -o -name '*.bc' -o
+        -name '*.so' -o -name '*.dep')
+    shift 2
+    while IFS= read -r -d '' file; do
+        cmp -s "$from/$file" "$to/$file" 2>/dev/null || {
+            mkdir -p "$(dirname "$to/$file")"
+            cp --preserve=mode "$from/$file" "$to/$file"
+        }
+    done < <(cd "$from" && find "$@" \( "${outputs[@]}" \) -prune -o -type f -print0)
+    while IFS= read -r -d '' file; do
+        [[ -e $from/$file ]] || rm -f "$to/$file"
+    done < <(cd "$to" && find "$@" \( "${outputs[@]}" -o -name 'cache_ext--*.sql' \) -prune -o -type f -print0)
+}
+
 # build_extension PG_CONFIG VARIANT: builds a copy of the sources, so that the developer's own build stays as it is, and
 # prints the copy's folder. VARIANT is "plain", or "testing" for the build with debug points. What an earlier run built
 # is used again.
@@ -162,12 +180,7 @@ build_extension() {
     log=$dir/build.log
     (
         flock 9
-        # The copies keep their times, and the objects stay, so only what changed is compiled.
-        find "$dir" \( -path "$dir/src/*" -o -path "$dir/sql/*" -o -path "$dir/test/*" \) \
-            -type f ! -name '*.o' ! -name '*.bc' ! -name '*.dep' -delete
-        cd "$ROOT"
-        tar -cf - --exclude='*.o' --exclude='*.bc' --exclude='*.dep' --exclude='*.so' \
-            Makefile ./*.control src sql | tar -xf - -C "$dir" --no-same-owner
+        sync_tree "$ROOT" "$dir" Makefile cache_ext.control src sql
         cd "$dir"
         nice make -j"$(nproc)" PG_CONFIG="$pg_config" ${knobs[@]+"${knobs[@]}"} all >"$log" 2>&1
     ) 9>"$dir/.lock" || {
