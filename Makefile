@@ -109,22 +109,22 @@ endif
 .PHONY: setup demo test bench format lint help
 
 setup:
-	tools/setup
+	@tools/setup
 
 demo:
-	tools/demo
+	@tools/demo
 
 test:
-	tools/test
+	@tools/test
 
 bench:
-	bench/run
+	@bench/run
 
 format:
-	tools/format
+	@tools/format
 
 lint:
-	tools/lint
+	@tools/lint
 
 help:
 	@sed -n 's/^#: \{0,1\}//p' Makefile

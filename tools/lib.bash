@@ -4,7 +4,7 @@
 
 set -euo pipefail
 umask 022
-unset CDPATH
+unset CDPATH MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES DESTDIR
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 
@@ -118,6 +118,15 @@ scratch_make() {
     trap 'exit 143' TERM
 }
 
+# stop_left_behind DIR: stops the servers below that folder of the scratch folder that a test made and did not stop.
+stop_left_behind() {
+    local file
+    [[ -n ${BINDIR:-} ]] || return 0
+    while IFS= read -r -d '' file; do
+        as_server "$BINDIR/pg_ctl" -D "${file%/*}" -w -s -m immediate stop </dev/null >/dev/null 2>&1 || :
+    done < <(find "$1" -name postmaster.pid -print0)
+}
+
 # scratch_clean [STATUS]: ends the script with that status, or the one it had.
 scratch_clean() {
     local status=${1:-$?} file
@@ -126,12 +135,7 @@ scratch_clean() {
     for file in ${CLUSTERS[@]+"${CLUSTERS[@]}"}; do
         cluster_stop "$file" immediate || :
     done
-    # Servers that a test made and left behind.
-    if [[ -n ${BINDIR:-} ]]; then
-        while IFS= read -r -d '' file; do
-            as_server "$BINDIR/pg_ctl" -D "${file%/*}" -w -s -m immediate stop </dev/null >/dev/null 2>&1 || :
-        done < <(find "$SCRATCH" -name postmaster.pid -print0)
-    fi
+    stop_left_behind "$SCRATCH"
     if [[ -n ${CACHE_EXT_KEEP:-} ]]; then
         note "kept: $SCRATCH"
     else
@@ -173,8 +177,8 @@ sync_tree() {
 # prints the copy's folder. VARIANT is "plain", or "testing" for the build with debug points. What an earlier run built
 # is used again.
 build_extension() {
-    local pg_config=$1 variant=$2 dir log knobs=()
-    [[ $variant != testing ]] || knobs=(CACHE_EXT_TESTING=1)
+    local pg_config=$1 variant=$2 dir log knob=CACHE_EXT_TESTING=
+    [[ $variant != testing ]] || knob+=1
     dir=$(build_root)/pg$(pg_major "$pg_config")-$variant
     mkdir -p "$dir"
     log=$dir/build.log
@@ -182,7 +186,7 @@ build_extension() {
         flock 9
         sync_tree "$ROOT" "$dir" Makefile cache_ext.control src sql
         cd "$dir"
-        nice make -j"$(nproc)" PG_CONFIG="$pg_config" ${knobs[@]+"${knobs[@]}"} all >"$log" 2>&1
+        nice make -j"$(nproc)" PG_CONFIG="$pg_config" "$knob" all >"$log" 2>&1
     ) 9>"$dir/.lock" || {
         tail -n 60 "$log" >&2
         die "the extension does not build for $("$pg_config" --version) ($variant); all of the output is in $log"
@@ -194,8 +198,8 @@ build_extension() {
 # from the folder BUILD in it; prints its folder of programs. The server finds its files relative to its own program, so
 # that has to be a copy; the rest are links to the machine's installation, which is not written to.
 install_private() {
-    local pg_config=$1 build=$2 prefix=$3 bindir sharedir libdir incdir file knobs=()
-    [[ $build != *-testing ]] || knobs=(CACHE_EXT_TESTING=1)
+    local pg_config=$1 build=$2 prefix=$3 bindir sharedir libdir incdir file knob=CACHE_EXT_TESTING=
+    [[ $build != *-testing ]] || knob+=1
     bindir=$("$pg_config" --bindir)
     sharedir=$("$pg_config" --sharedir)
     libdir=$("$pg_config" --pkglibdir)
@@ -216,7 +220,7 @@ install_private() {
     (
         flock 9
         cd "$build"
-        make -s PG_CONFIG="$pg_config" ${knobs[@]+"${knobs[@]}"} DESTDIR="$prefix" install >"$prefix/install.log" 2>&1
+        make -s PG_CONFIG="$pg_config" "$knob" DESTDIR="$prefix" install >"$prefix/install.log" 2>&1
     ) 9>"$build/.lock" || {
         cat "$prefix/install.log" >&2
         die "installing into $prefix failed"
