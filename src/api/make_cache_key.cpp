@@ -1,5 +1,6 @@
 // make_cache_key(p_namespace text, p_name text, p_params jsonb): `namespace:name:hash`.
 
+#include "core/patterns.hpp"
 #include "pg/guard.hpp"
 #include "pg/sha256.hpp"
 
@@ -15,7 +16,7 @@ namespace cache_ext::api {
 namespace {
 
 /// Longest key, in bytes.
-constexpr int kMaxKeyBytes = 1024;
+constexpr int kMaxKeyBytes = static_cast<int>(core::kMaxKeyBytes);
 
 void append_field(StringInfo out, const char* bytes, int length) {
     appendBinaryStringInfo(out, reinterpret_cast<const char*>(&length), sizeof(length));

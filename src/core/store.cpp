@@ -542,6 +542,13 @@ void Store::flush_hits(Base base, SessionSlot& session, Timestamp now) noexcept 
     take_hits(base, session.hits, now, true);
 }
 
+void Store::touch(Base base, const Lookup& found, Timestamp now) noexcept {
+    std::scoped_lock guard(lock_);
+    if (!index_.contains(base, found.hash_low, found.entry)) return;
+    base.at<Entry>(found.entry)->used_at.store(seconds_of(now), std::memory_order_relaxed);
+    Sieve<Links>::touch(Links{base}, found.entry);
+}
+
 void Store::gather_hits(Base base, Timestamp now) noexcept {
     std::scoped_lock guard(lock_);
     drain(base, nullptr, now);

@@ -130,6 +130,9 @@ class Store {
         session.hits.add(found.entry, found.hash_low);
     }
 
+    /// Marks what `find` found as used now, without counting a hit.
+    void touch(Base base, const Lookup& found, Timestamp now) noexcept;
+
     /// Adds a session's own hits to their entries, and empties its buffer.
     void flush_hits(Base base, SessionSlot& session, Timestamp now) noexcept;
 
@@ -168,6 +171,19 @@ class Store {
         }
     }
     std::uint32_t bucket_count() const noexcept { return index_.bucket_count(); }
+
+    /// The same for one entry, if it is there.
+    template <class Visit>
+    void visit_one(Base base, const Key& key, Visit&& visit) noexcept {
+        std::scoped_lock guard(lock_);
+        if (const Ref ref = find_locked(base, key)) visit(describe(base, ref));
+    }
+
+    /// Whether no pattern that was invalidated after `birth` matches the key.
+    bool pattern_allows(Version birth, const Scope& scope, std::string_view key) noexcept {
+        std::scoped_lock guard(lock_);
+        return patterns_.allows(birth, scope.space, scope.id, key);
+    }
 
     /// The tag's text and space; only within `visit`.
     static const TagSlot& tag(Base base, Ref ref) noexcept { return *base.at<const TagSlot>(ref); }

@@ -27,15 +27,6 @@ void raise(int sqlstate, const char* message, const char* detail, const char* hi
     pg_unreachable();
 }
 
-std::string format(const char* pattern, ...) {
-    std::va_list arguments;
-    va_start(arguments, pattern);
-    char buffer[kErrorTextLimit + 1];
-    const int length = std::vsnprintf(buffer, sizeof(buffer), pattern, arguments);
-    va_end(arguments);
-    return length < 0 ? std::string{pattern} : std::string{buffer};
-}
-
 namespace detail {
 namespace {
 

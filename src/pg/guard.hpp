@@ -82,9 +82,6 @@ private:
 [[noreturn]] void raise(int sqlstate, const char* message, const char* detail = nullptr,
                         const char* hint = nullptr);
 
-/// printf into a string (the C library's printf, arguments checked by the compiler), for the texts of an Error.
-[[nodiscard, gnu::format(printf, 1, 2)]] std::string format(const char* pattern, ...);
-
 namespace detail {
 
 /// Inside a catch block: moves the exception in flight into a fixed buffer. Neither throws nor raises.

@@ -21,7 +21,7 @@ std::uint64_t set_hash(const core::Id128& scope, std::string_view key) noexcept 
 
 std::uint64_t Pending::hash_of(InvalidationKind kind, const core::Scope& scope, std::string_view text) noexcept {
     // A tag and everything that is for all scopes belong to the space; the rest to one scope.
-    const bool scoped = kind == InvalidationKind::kKey || kind == InvalidationKind::kPattern;
+    const bool scoped = kind == InvalidationKind::kKey || kind == InvalidationKind::kPattern || kind == InvalidationKind::kExpire;
     const core::Id128& owner = scoped ? scope.id : scope.space;
     return core::hash_bytes(text, core::mix(owner.hi, owner.lo) + static_cast<std::uint64_t>(kind));
 }
@@ -59,6 +59,7 @@ Sequence Pending::key_invalidated_at(const core::Scope& scope, std::string_view 
     Sequence last = everything_ ? everything_at_ : 0;
     last = std::max(last, find(hash_of(InvalidationKind::kKey, scope, key)));
     last = std::max(last, find(hash_of(InvalidationKind::kKeyEverywhere, scope, key)));
+    last = std::max(last, find(hash_of(InvalidationKind::kExpire, scope, key)));
     last = std::max(last, find(hash_of(InvalidationKind::kSpace, scope, {})));
     if (patterns_ == 0) return last;
     for (const Invalidation& i : invalidations_) {

@@ -24,6 +24,7 @@ enum class InvalidationKind : std::uint8_t {
     kPattern,   ///< over the keys of one scope
     kPatternEverywhere,
     kSpace,   ///< everything
+    kExpire,   ///< a key in one scope, which is not wrong but no longer fresh
 };
 
 struct Invalidation {

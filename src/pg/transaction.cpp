@@ -57,6 +57,9 @@ void stamp_one(const Invalidation& i, core::Version version) noexcept {
         case InvalidationKind::kSpace:
             store.stamp_space(base, i.scope.space, version);
             break;
+        case InvalidationKind::kExpire:
+            store.expire(base, {i.scope.id, i.text, store.key_hash(i.scope.id, i.text)}, GetCurrentTimestamp());
+            break;
     }
 }
 

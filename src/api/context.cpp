@@ -1,0 +1,152 @@
+#include "api/context.hpp"
+
+#include <ctime>
+
+#include "api/policies.hpp"
+#include "pg/settings.hpp"
+#include "pg/snapshot.hpp"
+#include "pg/space.hpp"
+#include "pg/transaction.hpp"
+
+extern "C" {
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+}
+
+namespace cache_ext::api {
+
+namespace {
+
+constexpr std::int64_t kEpochMicros = static_cast<std::int64_t>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+
+/// By how much the coarse clock may lag: a tick of the slowest kernels, and then some.
+constexpr core::Timestamp kCoarseLag = 20'000;
+
+/// Whether the transaction itself has invalidated the entry that was found. Slow, and only asked while something is pending.
+bool invalidated_here(const core::Scope& scope, std::string_view key) {
+    const pg::Pending& pending = pg::pending();
+    if (!pending.has_invalidations()) return false;
+    const core::Base base = pg::region().base();
+    core::Store& store = pg::region().store();
+    char text[core::kMaxTags * core::kMaxTagBytes];
+    std::string_view tags[core::kMaxTags];
+    std::size_t count = 0;
+    const core::Key name{scope.id, key, store.key_hash(scope.id, key)};
+    store.visit_one(base, name, [&](const core::EntryInfo& e) {
+        std::size_t at = 0;
+        for (; count < e.tag_count; ++count) {
+            const std::string_view tag = core::Store::tag(base, e.tags[count]).text();
+            std::memcpy(text + at, tag.data(), tag.size());
+            tags[count] = {text + at, tag.size()};
+            at += tag.size();
+        }
+    });
+    return pending.invalidated_at(scope, key, std::span(tags, count)) != 0;
+}
+
+/// Whether the reader may have what its own transaction has set: not invalidated since by itself or by anyone that it sees, not set
+/// after the reader's snapshot, and not over.
+bool may_read(const pg::PendingSet& set, core::Version clock) {
+    if (pg::pending().invalidated_at(set.scope, set.key, set.tags) > set.sequence) return false;
+    if (set.command > GetActiveSnapshot()->curcid || set.birth > clock || has_expired(set.expires_at)) return false;
+    core::Store& store = pg::region().store();
+    const core::Base base = pg::region().base();
+    if (store.tags().cell(base, store.space_cell_hash(set.scope.space)) > set.birth ||
+        store.tags().cell(base, store.key_cell_hash(set.scope.space, set.key)) > set.birth) {
+        return false;
+    }
+    for (const std::string& tag : set.tags) {
+        const core::TagName name{set.scope.space, tag, store.tags().hash(set.scope.space, tag)};
+        if (store.tags().version(base, name) > set.birth) return false;
+    }
+    return store.pattern_allows(set.birth, set.scope, set.key);
+}
+
+bool look_in(const core::Scope& scope, std::string_view key, core::Version clock, Visible& found) {
+    const pg::Pending& pending = pg::pending();
+    if (!pending.empty()) [[unlikely]] {
+        if (const pg::PendingSet* set = pending.find_set(scope.id, key); set != nullptr && may_read(*set, clock)) {
+            found.where = Visible::Where::kPending;
+            found.pending = set;
+            return true;
+        }
+    }
+    const core::Store& store = pg::region().store();
+    const core::Key name{scope.id, key, store.key_hash(scope.id, key)};
+    const core::Timestamp now = coarse_now();
+    if (store.find(pg::region().base(), name, clock, now, found.entry) != core::Found::kHit) return false;
+    if (found.entry.expires_at - now <= kCoarseLag && has_expired(found.entry.expires_at)) return false;
+    if (!pending.empty() && invalidated_here(scope, key)) [[unlikely]] return false;
+    found.where = Visible::Where::kRegion;
+    return true;
+}
+
+}   // namespace
+
+core::Id128 space_id() { return id_of(pg::current_space().id); }
+
+core::Scope shared_scope(const pg::Caller& caller) { return {id_of(caller.shared_scope), space_id(), {}, false}; }
+
+core::Scope own_scope(const pg::Caller& caller) {
+    if (caller.is_shared) return shared_scope(caller);
+    return {id_of(caller.scope), space_id(), id_of(caller.quota_owner), true};
+}
+
+bool usable() {
+    return pg::settings::enabled && pg::attached() && (XactIsoLevel != XACT_SERIALIZABLE || pg::settings::serializable == pg::kSerializableAllow) &&
+           !RecoveryInProgress() && !pg::caller().bypass;
+}
+
+core::Timestamp coarse_now() noexcept {
+    timespec now;
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    return now.tv_sec * USECS_PER_SEC + now.tv_nsec / 1000 - kEpochMicros;
+}
+
+bool has_expired(core::Timestamp expires_at) noexcept { return GetCurrentTimestamp() >= expires_at; }
+
+Visible look_up(std::string_view key) {
+    Visible found;
+    const core::Version clock = pg::snapshot_clock();
+    if (clock == 0) return found;
+    const pg::Caller& caller = pg::caller();
+    if (!caller.is_shared) {
+        found.own_scope = look_in(own_scope(caller), key, clock, found);
+        if (found.own_scope) return found;
+    }
+    look_in(shared_scope(caller), key, clock, found);
+    return found;
+}
+
+void count_hit(const Visible& found) noexcept {
+    core::SessionSlot& session = pg::session();
+    session.counters.add(core::Counter::kHits);
+    if (found.where != Visible::Where::kRegion) return;
+    if (found.entry.compute_us != 0) session.counters.add(core::Counter::kSavedMicros, found.entry.compute_us);
+    pg::region().store().count_hit(pg::region().base(), session, found.entry, GetCurrentStatementStartTimestamp());
+}
+
+std::uint64_t lease_hash(const core::Scope& scope, std::string_view key) noexcept { return pg::region().store().key_hash(scope.id, key); }
+
+void count_miss(std::string_view key) {
+    pg::session().counters.add(core::Counter::kMisses);
+    core::Scope scope;
+    if (!scope_for_set(key, scope)) return;
+    const pg::Lease lease{pg::fill_clock(), pg::pending().mark(), false};
+    pg::leases().miss(lease_hash(scope, key), lease, pg::transaction_level(), GetCurrentStatementStartTimestamp());
+}
+
+bool scope_for_set(std::string_view key, core::Scope& scope) {
+    const pg::Caller& caller = pg::caller();
+    const Policy* policy = find_policy(key);
+    if (policy == nullptr || !policy->shared) {
+        scope = own_scope(caller);
+        return true;
+    }
+    scope = shared_scope(caller);
+    return pg::effective_is_shared_writer();
+}
+
+}   // namespace cache_ext::api

@@ -1,0 +1,237 @@
+// get_cached_data, get_cached_many, get_cached_entry, set_cached_data, add_cached_data, cache_exists, update_cache_hit_count.
+
+#include "api/args.hpp"
+#include "api/context.hpp"
+#include "api/storing.hpp"
+#include "api/value.hpp"
+#include "pg/guard.hpp"
+#include "pg/settings.hpp"
+#include "pg/snapshot.hpp"
+#include "pg/transaction.hpp"
+
+extern "C" {
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "access/detoast.h"
+#include "funcapi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+}
+
+namespace cache_ext::api {
+
+namespace {
+
+/// One hit in so many has its duration measured.
+constexpr std::uint64_t kTimedHits = 1024;
+
+std::uint64_t nanoseconds() noexcept {
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+/// Looks up, copies out and counts. Null where there is nothing that the caller may have, or nothing as young as `max_age`.
+bool read(std::string_view key, std::int64_t max_age, Datum& value, Visible& found) {
+    constexpr int kTries = 4;
+    for (int attempt = 0; attempt < kTries; ++attempt) {
+        found = look_up(key);
+        if (found.where == Visible::Where::kNowhere) break;
+        const bool pending = found.where == Visible::Where::kPending;
+        const core::Timestamp created_at = pending ? found.pending->created_at : found.entry.created_at;
+        if (max_age > 0 && GetCurrentTimestamp() - created_at > max_age) break;
+        if (pending) {
+            value = decode(found.pending->value, found.pending->encoding);
+        } else if (!fetch(found.entry, value)) {
+            continue;   // it has just gone
+        }
+        count_hit(found);
+        return true;
+    }
+    found.where = Visible::Where::kNowhere;
+    return false;
+}
+
+void log_operation(const char* what, std::string_view key, const char* outcome) {
+    if (!pg::settings::log_operations) return;
+    ereport(LOG, (errmsg("cache_ext: %s \"%.*s\": %s", what, static_cast<int>(key.size()), key.data(), outcome), errhidestmt(true)));
+}
+
+/// Reads, and counts a miss if it is one.
+bool read_or_miss(std::string_view key, std::int64_t max_age, Datum& value, Visible& found) {
+    if (!usable()) return false;
+    if (read(key, max_age, value, found)) {
+        log_operation("get", key, "hit");
+        return true;
+    }
+    count_miss(key);
+    log_operation("get", key, "miss");
+    return false;
+}
+
+Datum texts_to_array(const std::string_view* texts, int count) {
+    auto* elements = static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<std::size_t>(std::max(count, 1))));
+    for (int i = 0; i < count; ++i) elements[i] = PointerGetDatum(cstring_to_text_with_len(texts[i].data(), static_cast<int>(texts[i].size())));
+    return PointerGetDatum(construct_array(elements, count, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/// The tags and the hit count of what was found, with no server call while the entry is looked at.
+struct Details {
+    char text[core::kMaxTags * core::kMaxTagBytes];
+    std::string_view tags[core::kMaxTags];
+    int tag_count = 0;
+    std::uint32_t hits = 0;
+};
+
+void read_details(const Visible& found, std::string_view key, Details& out) {
+    if (found.where == Visible::Where::kPending) {
+        for (const std::string& tag : found.pending->tags) out.tags[out.tag_count++] = tag;
+        return;
+    }
+    core::Store& store = pg::region().store();
+    const core::Base base = pg::region().base();
+    const pg::Caller& caller = pg::caller();
+    const core::Id128 scope = found.own_scope ? id_of(caller.scope) : id_of(caller.shared_scope);
+    store.gather_hits(base, GetCurrentStatementStartTimestamp());
+    store.visit_one(base, {scope, key, store.key_hash(scope, key)}, [&](const core::EntryInfo& e) {
+        std::size_t at = 0;
+        for (std::uint32_t i = 0; i < e.tag_count; ++i) {
+            const std::string_view tag = core::Store::tag(base, e.tags[i]).text();
+            std::memcpy(out.text + at, tag.data(), tag.size());
+            out.tags[out.tag_count++] = {out.text + at, tag.size()};
+            at += tag.size();
+        }
+        out.hits = e.hits;
+    });
+}
+
+bool set_data(FunctionCallInfo fcinfo, bool only_if_absent) {
+    SetRequest request;
+    request.key = key_argument(fcinfo, 0);
+    require_argument(fcinfo, 1, "cache data");
+    request.duration = duration_argument(fcinfo, 2);
+    request.tags = tags_argument(fcinfo, 3, static_cast<int>(core::kMaxTags));
+    request.only_if_absent = only_if_absent;
+    const bool has_token = !PG_ARGISNULL(4);
+
+    core::Scope scope;
+    if (!usable() || !scope_for_set(request.key, scope)) return false;
+    // A value that is far too large is not even detoasted.
+    if (toast_raw_datum_size(PG_GETARG_DATUM(1)) > std::size_t{static_cast<unsigned>(pg::settings::max_entry_size_kb)} * 1024 + VARHDRSZ) {
+        pg::session().counters.add(core::Counter::kRefusedSets);
+        return false;
+    }
+    request.value = reinterpret_cast<const varlena*>(PG_GETARG_JSONB_P(1));
+
+    Age age;
+    bool good = age_by_lease(scope, request.key, age);
+    if (has_token) {
+        text* token = PG_GETARG_TEXT_PP(4);
+        const std::string_view view{VARDATA_ANY(token), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(token))};
+        core::Version birth = 0;
+        const pg::TokenState state = pg::read_lease_token(view, pg::region().header().instance, lease_hash(scope, request.key), birth);
+        if (state == pg::TokenState::kMalformed) {
+            pg::raise(ERRCODE_INVALID_PARAMETER_VALUE, "lease is not valid", nullptr, "Pass what get_cached_entry returned as lease, or null.");
+        }
+        good = state == pg::TokenState::kGood;
+        age.birth = std::min(pg::fill_clock(), birth);
+        age.sequence = 0;   // of another transaction: whatever this one invalidated came later
+    }
+    if (good && only_if_absent) good = look_up(request.key).where == Visible::Where::kNowhere;
+    good = good && set_pending(request, scope, age);
+    if (!good) pg::session().counters.add(core::Counter::kRefusedSets);
+    log_operation(only_if_absent ? "add" : "set", request.key, good ? "accepted" : "refused");
+    return good;
+}
+
+}   // namespace
+
+CACHE_EXT_FUNCTION(get_cached_data) {
+    const std::string_view key = key_argument(fcinfo, 0);
+    const std::int64_t max_age = duration_argument(fcinfo, 1);
+    Datum value = 0;
+    Visible found;
+    const bool timed = pg::attached() && pg::session().counters.get(core::Counter::kHits) % kTimedHits == 0;
+    const std::uint64_t begin = timed ? nanoseconds() : 0;
+    if (!read_or_miss(key, max_age, value, found)) PG_RETURN_NULL();
+    if (timed) {
+        pg::session().counters.add(core::Counter::kTimedHits);
+        pg::session().counters.add(core::Counter::kHitNanos, nanoseconds() - begin);
+    }
+    return value;
+}
+
+CACHE_EXT_FUNCTION(get_cached_many) {
+    const Texts keys = texts_argument(fcinfo, 0, "cache keys");
+    for (const std::string_view key : keys) {
+        if (key.empty()) pg::raise(ERRCODE_INVALID_PARAMETER_VALUE, "cache key must not be empty");
+        if (key.size() > core::kMaxKeyBytes) {
+            ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("cache key is too long"),
+                            errdetail("It has %zu bytes; the limit is %zu.", key.size(), core::kMaxKeyBytes)));
+        }
+    }
+    InitMaterializedSRF(fcinfo, 0);
+    auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
+    for (const std::string_view key : keys) {
+        Datum value = 0;
+        Visible found;
+        const bool hit = read_or_miss(key, 0, value, found);
+        Datum values[] = {PointerGetDatum(cstring_to_text_with_len(key.data(), static_cast<int>(key.size()))), value, BoolGetDatum(hit)};
+        bool nulls[] = {false, !hit, false};
+        tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+    }
+    PG_RETURN_NULL();
+}
+
+CACHE_EXT_FUNCTION(get_cached_entry) {
+    const std::string_view key = key_argument(fcinfo, 0);
+    TupleDesc description = nullptr;
+    if (get_call_result_type(fcinfo, nullptr, &description) != TYPEFUNC_COMPOSITE) elog(ERROR, "return type must be a row type");
+    description = BlessTupleDesc(description);
+    enum Column { kData, kTags, kCreatedAt, kExpiresAt, kHitCount, kIsStale, kLease, kColumns };
+    Datum values[kColumns] = {};
+    bool nulls[kColumns];
+    std::fill_n(nulls, int{kColumns}, true);
+
+    Visible found;
+    if (read_or_miss(key, 0, values[kData], found)) {
+        Details details;
+        read_details(found, key, details);
+        const bool pending = found.where == Visible::Where::kPending;
+        values[kTags] = texts_to_array(details.tags, details.tag_count);
+        values[kCreatedAt] = TimestampTzGetDatum(pending ? found.pending->created_at : found.entry.created_at);
+        values[kExpiresAt] = TimestampTzGetDatum(pending ? found.pending->expires_at : found.entry.expires_at);
+        values[kHitCount] = Int64GetDatum(details.hits);
+        values[kIsStale] = BoolGetDatum(false);
+        std::fill_n(nulls, int{kLease}, false);
+    } else if (core::Scope scope; usable() && scope_for_set(key, scope)) {
+        const core::Version birth = pg::fill_clock();
+        if (birth != 0) {
+            const std::string token = pg::lease_token(pg::region().header().instance, lease_hash(scope, key), birth);
+            values[kLease] = pg::pg_call([&token] { return CStringGetTextDatum(token.c_str()); });
+            nulls[kLease] = false;
+        }
+    }
+    return HeapTupleGetDatum(heap_form_tuple(description, values, nulls));
+}
+
+CACHE_EXT_FUNCTION(set_cached_data) { PG_RETURN_BOOL(set_data(fcinfo, false)); }
+
+CACHE_EXT_FUNCTION(add_cached_data) { PG_RETURN_BOOL(set_data(fcinfo, true)); }
+
+CACHE_EXT_FUNCTION(cache_exists) {
+    const std::string_view key = key_argument(fcinfo, 0);
+    PG_RETURN_BOOL(usable() && look_up(key).where != Visible::Where::kNowhere);
+}
+
+CACHE_EXT_FUNCTION(update_cache_hit_count) {
+    const std::string_view key = key_argument(fcinfo, 0);
+    if (!usable()) PG_RETURN_VOID();
+    const Visible found = look_up(key);
+    if (found.where == Visible::Where::kRegion) pg::region().store().touch(pg::region().base(), found.entry, GetCurrentTimestamp());
+    PG_RETURN_VOID();
+}
+
+}   // namespace cache_ext::api

@@ -1,0 +1,96 @@
+#include "api/storing.hpp"
+
+#include "api/context.hpp"
+#include "api/policies.hpp"
+#include "api/value.hpp"
+#include "pg/guard.hpp"
+#include "pg/settings.hpp"
+#include "pg/snapshot.hpp"
+#include "pg/transaction.hpp"
+
+extern "C" {
+#include "access/xact.h"
+#include "common/pg_prng.h"
+#include "utils/timestamp.h"
+}
+
+namespace cache_ext::api {
+
+namespace {
+
+/// How long the entry lives: what was asked for, or the policy's with its jitter, or the default.
+std::int64_t lifetime(const SetRequest& request, const Policy* policy) {
+    if (request.duration > 0) return request.duration;
+    if (policy == nullptr || policy->duration == 0) return std::int64_t{pg::settings::default_duration_s} * USECS_PER_SEC;
+    const double shorter = policy->jitter > 0 ? policy->jitter * pg_prng_double(&pg_global_prng_state) : 0;
+    return std::max<std::int64_t>(1, static_cast<std::int64_t>(static_cast<double>(policy->duration) * (1 - shorter)));
+}
+
+/// Fills in everything that allocates. Throws std::bad_alloc.
+void describe(pg::PendingSet& set, const SetRequest& request, const Policy* policy, const StoredValue& value) {
+    set.key = request.key;
+    set.tags.reserve(static_cast<std::size_t>(request.tags.count));
+    for (const std::string_view tag : request.tags) set.tags.emplace_back(tag);
+    if (policy != nullptr) {
+        for (const std::string& tag : policy->tags) {
+            if (std::find(set.tags.begin(), set.tags.end(), tag) == set.tags.end()) set.tags.push_back(tag);
+        }
+    }
+    set.value.assign(value.bytes.begin(), value.bytes.end());
+}
+
+}   // namespace
+
+bool age_by_lease(const core::Scope& scope, std::string_view key, Age& age) {
+    const core::Timestamp now = GetCurrentStatementStartTimestamp();
+    age.birth = pg::fill_clock();
+    age.sequence = UINT64_MAX;
+    if (const auto lease = pg::leases().answer(lease_hash(scope, key), now)) {
+        age.birth = std::min(age.birth, lease->birth);
+        age.sequence = lease->sequence;
+        return !lease->void_;
+    }
+    age.birth = std::min(age.birth, pg::leases().displaced_bound(now));
+    return true;
+}
+
+bool set_pending(const SetRequest& request, const core::Scope& scope, const Age& age) {
+    const std::size_t size = VARSIZE_ANY_EXHDR(request.value);
+    if (age.birth == 0 || size > std::size_t{static_cast<unsigned>(pg::settings::max_entry_size_kb)} * 1024) return false;
+
+    const Policy* policy = find_policy(request.key);
+    const StoredValue value = encode(request.value);
+    const core::Timestamp now = GetCurrentTimestamp();
+    const std::int64_t life = lifetime(request, policy);
+    core::Version newest = 0;
+    const core::Version after_commit = pg::pending().has_invalidations() ? pg::clock_after_commit(newest) : 0;
+
+    // From here on only C++: nothing raises.
+    try {
+        pg::PendingSet set{};
+        describe(set, request, policy, value);
+        if (set.tags.size() > core::kMaxTags) return false;
+        set.scope = scope;
+        set.level = pg::transaction_level();
+        set.encoding = value.encoding;
+        set.birth = age.birth;
+        set.created_at = now;
+        set.expires_at = now + life;
+        set.compute_us = request.compute_us;
+        set.only_if_absent = request.only_if_absent;
+        set.command = GetCurrentCommandId(false);
+
+        if (const pg::Sequence last = pg::pending().invalidated_at(scope, set.key, set.tags); last != 0) {
+            // Computed before this transaction invalidated it; or after, which can be published only if nothing else has happened that the
+            // value does not reflect.
+            if (last > age.sequence || after_commit != newest) return false;
+            set.through_newest = newest;
+        }
+        pg::pending().add(std::move(set));
+    } catch (const std::bad_alloc&) {
+        return false;
+    }
+    return true;
+}
+
+}   // namespace cache_ext::api

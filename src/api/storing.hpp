@@ -1,0 +1,37 @@
+#pragma once
+
+// Storing a value for a key: what set, add and get-or-set have in common.
+
+#include <string_view>
+
+#include "api/args.hpp"
+#include "core/clock.hpp"
+#include "pg/pending.hpp"
+#include "pg/prelude.hpp"
+
+namespace cache_ext::api {
+
+/// What a caller wants to be stored.
+struct SetRequest {
+    std::string_view key;
+    const varlena* value = nullptr;   ///< detoasted
+    std::int64_t duration = 0;   ///< microseconds; 0 = the policy's or the default
+    Texts tags;
+    std::uint32_t compute_us = 0;
+    bool only_if_absent = false;
+};
+
+/// How old a value may be.
+struct Age {
+    core::Version birth = 0;
+    pg::Sequence sequence = 0;   ///< since when it must not have been invalidated by the transaction itself
+};
+
+/// Puts a value among the transaction's pending work. False: refused. Raises only as the server's own functions do.
+bool set_pending(const SetRequest& request, const core::Scope& scope, const Age& age);
+
+/// The age of a value that answers a miss of this session, if there was one, and else is current as of this statement. False: it
+/// may have been computed from writes that were rolled back.
+bool age_by_lease(const core::Scope& scope, std::string_view key, Age& age);
+
+}   // namespace cache_ext::api

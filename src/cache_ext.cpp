@@ -1,0 +1,26 @@
+// The module's entry points for the server.
+
+#include "api/policies.hpp"
+#include "pg/attach.hpp"
+#include "pg/guard.hpp"
+#include "pg/identity.hpp"
+#include "pg/settings.hpp"
+#include "pg/space.hpp"
+#include "pg/transaction.hpp"
+
+CACHE_EXT_EXPORT const Pg_magic_struct* Pg_magic_func(void);
+CACHE_EXT_EXPORT void _PG_init(void);
+
+extern "C" {
+PG_MODULE_MAGIC;
+}
+
+extern "C" void _PG_init() {
+    using namespace cache_ext;
+    pg::define_settings();
+    pg::init_attach();
+    pg::init_space();
+    pg::init_identity();
+    pg::init_transaction();
+    api::init_policies();
+}
