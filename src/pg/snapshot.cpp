@@ -135,16 +135,18 @@ core::Version clock_after_commit(core::Version& newest) {
     return precedes_region(view) ? 0 : region().clock().of(view);
 }
 
-void raise_clock_floor() {
-    if (!FirstSnapshotSet || IsInParallelMode() || RecoveryInProgress()) return;
-    const core::RegionHeader& header = region().header();
-    // Prepared transactions end without telling anyone.
-    for (std::uint32_t i = 0; i < header.prepared_count; ++i) {
+void reap_prepared() {
+    const std::uint32_t count = region().header().prepared_count;
+    for (std::uint32_t i = 0; i < count; ++i) {
         core::PendingMark& mark = region().prepared(i);
-        if (mark.version.load(std::memory_order_acquire) == 0) continue;
-        const core::FullXid xid = mark.xid.load(std::memory_order_relaxed);
+        const core::FullXid xid = mark.xid.load(std::memory_order_acquire);
         if (xid != 0 && !TransactionIdIsInProgress(static_cast<TransactionId>(xid))) region().release_prepared(i, xid);
     }
+}
+
+void raise_clock_floor() {
+    if (!FirstSnapshotSet || IsInParallelMode() || RecoveryInProgress()) return;
+    reap_prepared();
     // The order makes it safe: the newest version, then the marks, then a fresh snapshot, then both together.
     const core::Version bound = region().settled_bound();
     const SnapshotData* fresh = GetLatestSnapshot();

@@ -79,6 +79,7 @@ void stamp(State& s, bool preparing) {
     const core::FullXid xid = RecoveryInProgress() ? 0 : U64FromFullTransactionId(GetTopFullTransactionId());
     core::PendingMark* mark = &session().mark;
     if (preparing && s.prepared == nullptr) {
+        reap_prepared();
         s.prepared = region().claim_prepared(xid);
         s.prepared_xid = xid;
     }
