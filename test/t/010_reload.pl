@@ -7,7 +7,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init;
+$node->init(allows_streaming => 1);
 $node->append_conf('postgresql.conf', <<'CONF');
 shared_preload_libraries = 'cache_ext'
 max_prepared_transactions = 2
@@ -29,7 +29,9 @@ sub start_and_look {
     $node->start;
     ok(!-e $file, 'the file is gone once the server is up');
     my $log = slurp_file($node->logfile, $at);
-    return $log =~ /(cache_ext starts .*)/ ? $1 . ($log =~ /DETAIL:  (.*)/ ? " $1" : '') : '';
+    my ($message) = $log =~ /(cache_ext starts .*)/;
+    my ($detail) = $log =~ /cache_ext starts .*\n.*DETAIL:  (.*)/;
+    return join ' ', grep { defined } $message, $detail;
 }
 
 # --- it comes back
@@ -77,6 +79,7 @@ $node->kill9;
 ok(!-e $file, 'nor does a postmaster that is killed');
 # Its children, which notice that it is gone, hold the shared memory for a moment longer.
 select(undef, undef, undef, 0.02) while kill 0, @children;
+$node->start;
 is(cached(), '', 'and starts empty');
 
 fill();
@@ -136,14 +139,14 @@ try_with('standby.signal', '');
 
 fill();
 $node->stop;
-my ($control) = run_command([ 'pg_controldata', $node->data_dir ]);
-my ($checkpoint) = $control =~ /^Latest checkpoint location:\s+(\S+)/m;
-my ($segment) = $control =~ /^Latest checkpoint's REDO WAL file:\s+(\S+)/m;
-my ($timeline) = $control =~ /^Latest checkpoint's TimeLineID:\s+(\S+)/m;
-append_to_file($node->data_dir . '/backup_label',
-    "START WAL LOCATION: $checkpoint (file $segment)\nCHECKPOINT LOCATION: $checkpoint\nBACKUP METHOD: streamed\n"
-      . "BACKUP FROM: primary\nSTART TIME: 2026-01-01 00:00:00 UTC\nLABEL: test\nSTART TIMELINE: $timeline\n");
-like(start_and_look(), qr/starts empty.*about to recover/, 'backup_label: not believed');
+# A label that cannot be read ends the start; what counts is what was believed before that.
+append_to_file($node->data_dir . '/backup_label', "nonsense\n");
+my $at = -s $node->logfile;
+ok(!$node->start(fail_ok => 1), 'backup_label: no start with one that makes no sense');
+like(slurp_file($node->logfile, $at), qr/starts empty.*\n.*about to recover/, 'backup_label: not believed');
+ok(!-e $file, 'backup_label: the file is gone');
+unlink $node->data_dir . '/backup_label';
+$node->start;
 is(cached(), '', 'backup_label: starts empty');
 
 # --- damage
