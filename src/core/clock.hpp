@@ -24,6 +24,7 @@ struct SnapshotView {
     const void* context = nullptr;
 
     bool finished(FullXid xid) const noexcept {
+        if (xid == 0) return true;   // registered by nobody who could still roll back
         if (xid == own_xid) return own_finished;
         if (xid < xmin) return true;
         if (xid >= xmax) return false;

@@ -245,6 +245,8 @@ bool Store::respect_quota(Base base, SessionSlot& session, const NewEntry& entry
 /// of whatever is free. So memory that is free in total is never too scattered to be used.
 bool Store::reserve(Base base, SessionSlot& session, const NewEntry& entry, std::uint8_t flags, const Quota& quota,
                     Ref& head) noexcept {
+    // What the entry's head has no room to count would be cut off in there, and take the region's order with it.
+    if (entry.key.bytes.size() > kMaxKeyBytes || entry.tags.size() > kMaxTags || entry.value.size() > UINT32_MAX) return false;
     const auto layout = EntryLayout::of(flags, static_cast<std::uint32_t>(entry.tags.size()), static_cast<std::uint32_t>(entry.key.bytes.size()));
     const std::size_t total = layout.value + entry.value.size();
     if (Allocator::footprint(total) > allocator_.capacity_bytes() / 2) return false;
@@ -522,7 +524,9 @@ void Store::take_hits(Base base, HitBuffer& hits, Timestamp now, bool empty) noe
         if (ref == 0) continue;
         const std::uint32_t count = cell.count.load(std::memory_order_relaxed);
         const std::uint32_t fresh = count - cell.taken.load(std::memory_order_relaxed);
-        if (fresh > 0 && index_.contains(base, cell.hash_low.load(std::memory_order_relaxed), ref)) {
+        const std::uint32_t hash_low = cell.hash_low.load(std::memory_order_relaxed);
+        // Another entry of the same bucket may lie there by now: the buckets are few while the index is small.
+        if (fresh > 0 && index_.contains(base, hash_low, ref) && static_cast<std::uint32_t>(hash_of(base, ref)) == hash_low) {
             Entry& e = *base.at<Entry>(ref);
             e.hits.store(e.hits.load(std::memory_order_relaxed) + fresh, std::memory_order_relaxed);
             e.used_at.store(seconds_of(now), std::memory_order_relaxed);

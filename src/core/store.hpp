@@ -71,7 +71,7 @@ enum class Put : std::uint8_t {
     kStored,
     kExists,   ///< only_if_absent, and there is one
     kLate,   ///< what it was computed from has been invalidated since
-    kNoMemory,   ///< too large for the region or for the scope's share of it, or eviction could not free enough
+    kNoMemory,   ///< too large: for an entry, the region or the scope's share of it; or eviction could not free enough
 };
 
 /// How much memory private entries may take, in bytes.

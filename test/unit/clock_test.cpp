@@ -141,10 +141,10 @@ TEST(Clock, the_own_transaction_is_unfinished_unless_asked_for) {
 
 TEST(Clock, a_registration_without_an_xid_is_finished_for_everyone) {
     World w;
+    const FullXid old = w.begin();
     const FullXid a = w.begin();
     w.stamp(a);
     w.finish(a);
-    const FullXid old = w.begin();
     PendingMark mark{};
     w.clock.stamp(mark, 0);
     const Snapshot s = w.snapshot();
