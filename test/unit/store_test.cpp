@@ -902,7 +902,13 @@ void run_against_model(std::size_t bytes, unsigned seed, int steps, bool exact) 
             r.stamp();
         } else {
             const auto b = static_cast<std::uint32_t>(random() % r.store().bucket_count());
-            r.store().remove_if(r.base(), b, [&](const EntryInfo& e) { return e.dead || e.expires_at <= time; });
+            std::set<std::pair<std::uint64_t, std::string>> swept;
+            r.store().remove_if(r.base(), b, [&](const EntryInfo& e) {
+                const bool over = e.dead || e.expires_at <= time;
+                if (over) swept.insert({e.scope.hi, std::string(e.key)});
+                return over;
+            });
+            drop([&](const auto& e) { return swept.count({scope_of(e.first.first).id.hi, e.first.second}) > 0; });
         }
         if (step % 2500 == 0) {
             ASSERT_NO_FATAL_FAILURE(r.audit()) << "seed " << seed << " step " << step;
