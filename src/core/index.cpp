@@ -1,7 +1,5 @@
 #include "core/index.hpp"
 
-#include <cstring>
-
 namespace cache_ext::core {
 
 bool Index::init(Base base, Allocator& allocator, Ref directory, std::uint32_t max_pages) noexcept {
@@ -101,7 +99,12 @@ Bucket* Index::new_buckets(Base base, Allocator& allocator, std::uint32_t count)
     // Alignment is of the offset, so that it holds wherever the region is mapped: at a page boundary at least.
     constexpr Ref kAlign = alignof(Bucket) / kGranule;
     auto* buckets = base.at<Bucket>((block + kAlign - 1) / kAlign * kAlign);
-    std::memset(static_cast<void*>(buckets), 0, bytes);
+    // The memory was somebody's until now, and readers may still be looking at what lay there.
+    for (std::uint32_t i = 0; i < count; ++i) {
+        buckets[i].version.store(0, std::memory_order_relaxed);
+        buckets[i].next.store(0, std::memory_order_relaxed);
+        for (auto& slot : buckets[i].slots) slot.store(0, std::memory_order_relaxed);
+    }
     buckets_ += count;
     return buckets;
 }
