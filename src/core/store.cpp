@@ -433,6 +433,12 @@ Put Store::publish(Base base, SessionSlot& session, Ref head, const NewEntry& en
     sieve_.insert(Links{base}, head);
     scopes_.account(base, scope, footprint(base, head));
     if (entry.scope->is_private) scopes_.link(base, scope, head, owner_links(base));
+    if (index_.starved()) {
+        // Full memory has no piece of a page's size. One entry more than needed goes each time until there is one; or else chains
+        // would grow without end where small entries take the place of large ones.
+        std::size_t freed = 0;
+        make_room(base, session, freed);
+    }
     return Put::kStored;
 }
 

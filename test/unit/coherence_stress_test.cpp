@@ -301,7 +301,7 @@ class Stress {
             if (keep == 0) {
                 s = db_.snapshot();
                 age = 0;
-                keep = random() % 50 == 0 ? static_cast<unsigned>(random() % 3000) : static_cast<unsigned>(random() % 4);
+                keep = random() % 800 == 0 ? static_cast<unsigned>(random() % 3000) : static_cast<unsigned>(random() % 4);
             } else {
                 --keep;
                 ++age;
@@ -431,7 +431,7 @@ class Stress {
         FullXid idle = 0;
         Version idle_until = 0;
         while (!stop_) {
-            if (idle == 0 && random() % 20 == 0) {
+            if (idle == 0 && random() % 2000 == 0) {
                 idle = db_.begin();
                 idle_until = region.clock().now() + random() % 3000;
             } else if (idle != 0 && region.clock().now() >= idle_until) {

@@ -462,6 +462,22 @@ TEST_F(StoreTest, dead_and_expired_entries_go_before_live_ones) {
     EXPECT_EQ(live, 1000u);
 }
 
+TEST(StoreMemory, chains_stay_short_when_small_entries_take_the_place_of_large_ones) {
+    for (const auto& [large, small] : {std::pair<std::size_t, std::size_t>{600, 100}, {300, 10}, {100'000, 10}}) {
+        const Scope scope = shared_scope(1);
+        TestRegion r(4 << 20);   // of its own: an index never shrinks
+        unsigned n = 0;
+        for (unsigned i = 0; i < 12'000; ++i, ++n) {
+            ASSERT_EQ(r.put(scope, "k" + std::to_string(n), text_of(large / 2 + i * 37 % large, n)), Put::kStored);
+        }
+        for (unsigned i = 0; i < 60'000; ++i, ++n) {
+            ASSERT_EQ(r.put(scope, "k" + std::to_string(n), text_of(small / 2 + i * 37 % small, n)), Put::kStored);
+        }
+        EXPECT_LE(r.store().usage().entries, r.store().bucket_count() * (Index::kEntriesPerBucket + 1)) << large << " " << small;
+        r.audit();
+    }
+}
+
 TEST_F(StoreTest, memory_comes_back_when_all_is_removed) {
     const Scope mine = r.known(private_scope(2, 1));
     for (int round = 0; round < 3; ++round) {
