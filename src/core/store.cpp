@@ -381,7 +381,7 @@ Ref Store::find_locked(Base base, const Key& key) const noexcept {
 
 /// The last step of storing, under the lock: what was invalidated since the value was computed is noticed here or, by whoever invalidates
 /// from now on, through the link that is made here.
-Put Store::publish(Base base, SessionSlot& session, Ref head, const NewEntry& entry, std::uint8_t flags) noexcept {
+Put Store::publish(Base base, SessionSlot& session, Ref head, const NewEntry& entry, std::uint8_t flags, const Quota& quota) noexcept {
     const Id128& space = entry.scope->space;
     const Version space_floor = tags_.cell(base, space_cell_hash(space));
     if (space_floor > entry.birth || tags_.cell(base, key_cell_hash(space, entry.key.bytes)) > entry.birth ||
@@ -405,6 +405,12 @@ Put Store::publish(Base base, SessionSlot& session, Ref head, const NewEntry& en
     }
     if (scope == 0) {
         release_tags(base, head, tag_count);
+        return Put::kNoMemory;
+    }
+    // Others may have stored for the same owner since the memory was reserved, and a scattered value takes more than was foreseen.
+    if (!respect_quota(base, session, entry, footprint(base, head), quota)) {
+        release_tags(base, head, tag_count);
+        scopes_.release(base, allocator_, scope);
         return Put::kNoMemory;
     }
     Entry& e = *base.at<Entry>(head);
@@ -449,7 +455,7 @@ Put Store::put(Base base, SessionSlot& session, const NewEntry& entry, const Quo
     if (!reserve(base, session, entry, flags, quota, head)) return Put::kNoMemory;
     fill(base, head, entry, flags);
     std::scoped_lock guard(lock_);
-    const Put result = publish(base, session, head, entry, flags);
+    const Put result = publish(base, session, head, entry, flags, quota);
     if (result != Put::kStored) free_blocks(base, head);
     return result;
 }

@@ -233,7 +233,7 @@ class Store {
     bool respect_quota(Base base, SessionSlot& session, const NewEntry& entry, std::size_t bytes, const Quota& quota) noexcept;
     bool evict_of_owner(Base base, SessionSlot& session, Ref owner) noexcept;
     void fill(Base base, Ref head, const NewEntry& entry, std::uint8_t flags) noexcept;
-    Put publish(Base base, SessionSlot& session, Ref head, const NewEntry& entry, std::uint8_t flags) noexcept;
+    Put publish(Base base, SessionSlot& session, Ref head, const NewEntry& entry, std::uint8_t flags, const Quota& quota) noexcept;
     bool acquire_tags(Base base, SessionSlot& session, Ref head, const NewEntry& entry) noexcept;
     void release_tags(Base base, Ref head, std::uint32_t count) noexcept;
     void free_blocks(Base base, Ref head) noexcept;
