@@ -87,8 +87,9 @@ Region Region::create(void* memory, const RegionOptions& options) noexcept {
     h->clock.init(1);
 
     Store& store = h->store;
-    const std::size_t heap_bytes = options.bytes - kTailPad - plan.heap_at;
-    store.allocator_.init(base, to_ref(plan.heap_at), static_cast<std::uint32_t>(std::min<std::size_t>(heap_bytes / kGranule, UINT32_MAX)));
+    // What lies beyond the reach of a Ref is left out.
+    const std::size_t heap_bytes = std::min(options.bytes - kTailPad, std::size_t{UINT32_MAX} * kGranule) - plan.heap_at;
+    store.allocator_.init(base, to_ref(plan.heap_at), static_cast<std::uint32_t>(heap_bytes / kGranule));
     store.first_ref_ = to_ref(plan.heap_at);
     store.end_ref_ = to_ref(plan.heap_at + heap_bytes);
     store.region_bytes_ = options.bytes;

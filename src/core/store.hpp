@@ -71,7 +71,7 @@ enum class Put : std::uint8_t {
     kStored,
     kExists,   ///< only_if_absent, and there is one
     kLate,   ///< what it was computed from has been invalidated since
-    kNoMemory,   ///< too large for the region or for the scope's share of it, or eviction could not free enough
+    kNoMemory,   ///< too large: for an entry, the region or the scope's share of it; or eviction could not free enough
 };
 
 /// How much memory private entries may take, in bytes.
@@ -249,7 +249,7 @@ class Store {
     bool respect_quota(Base base, SessionSlot& session, const NewEntry& entry, std::size_t bytes, const Quota& quota) noexcept;
     bool evict_of_owner(Base base, SessionSlot& session, Ref owner) noexcept;
     void fill(Base base, Ref head, const NewEntry& entry, std::uint8_t flags) noexcept;
-    Put publish(Base base, SessionSlot& session, Ref head, const NewEntry& entry, std::uint8_t flags) noexcept;
+    Put publish(Base base, SessionSlot& session, Ref head, const NewEntry& entry, std::uint8_t flags, const Quota& quota) noexcept;
     bool acquire_tags(Base base, SessionSlot& session, Ref head, const NewEntry& entry) noexcept;
     void release_tags(Base base, Ref head, std::uint32_t count) noexcept;
     void free_blocks(Base base, Ref head) noexcept;
