@@ -64,25 +64,6 @@ bool may_read(const pg::PendingSet& set, core::Version clock) {
     return store.pattern_allows(set.birth, set.scope, set.key);
 }
 
-bool look_in(const core::Scope& scope, std::string_view key, core::Version clock, Visible& found) {
-    const pg::Pending& pending = pg::pending();
-    if (!pending.empty()) [[unlikely]] {
-        if (const pg::PendingSet* set = pending.find_set(scope.id, key); set != nullptr && may_read(*set, clock)) {
-            found.where = Visible::Where::kPending;
-            found.pending = set;
-            return true;
-        }
-    }
-    const core::Store& store = pg::region().store();
-    const core::Key name{scope.id, key, store.key_hash(scope.id, key)};
-    const core::Timestamp now = coarse_now();
-    if (store.find(pg::region().base(), name, clock, now, found.entry) != core::Found::kHit) return false;
-    if (found.entry.expires_at - now <= kCoarseLag && has_expired(found.entry.expires_at)) return false;
-    if (!pending.empty() && invalidated_here(scope, key)) [[unlikely]] return false;
-    found.where = Visible::Where::kRegion;
-    return true;
-}
-
 }   // namespace
 
 core::Id128 space_id() { return id_of(pg::current_space().id); }
@@ -107,16 +88,35 @@ core::Timestamp coarse_now() noexcept {
 
 bool has_expired(core::Timestamp expires_at) noexcept { return GetCurrentTimestamp() >= expires_at; }
 
+bool look_up_in(const core::Scope& scope, std::string_view key, core::Version clock, Visible& found) {
+    const pg::Pending& pending = pg::pending();
+    if (!pending.empty()) [[unlikely]] {
+        if (const pg::PendingSet* set = pending.find_set(scope.id, key); set != nullptr && may_read(*set, clock)) {
+            found.where = Visible::Where::kPending;
+            found.pending = set;
+            return true;
+        }
+    }
+    const core::Store& store = pg::region().store();
+    const core::Key name{scope.id, key, store.key_hash(scope.id, key)};
+    const core::Timestamp now = coarse_now();
+    if (store.find(pg::region().base(), name, clock, now, found.entry) != core::Found::kHit) return false;
+    if (found.entry.expires_at - now <= kCoarseLag && has_expired(found.entry.expires_at)) return false;
+    if (!pending.empty() && invalidated_here(scope, key)) [[unlikely]] return false;
+    found.where = Visible::Where::kRegion;
+    return true;
+}
+
 Visible look_up(std::string_view key) {
     Visible found;
     const core::Version clock = pg::snapshot_clock();
     if (clock == 0) return found;
     const pg::Caller& caller = pg::caller();
     if (!caller.is_shared) {
-        found.own_scope = look_in(own_scope(caller), key, clock, found);
+        found.own_scope = look_up_in(own_scope(caller), key, clock, found);
         if (found.own_scope) return found;
     }
-    look_in(shared_scope(caller), key, clock, found);
+    look_up_in(shared_scope(caller), key, clock, found);
     return found;
 }
 
