@@ -50,18 +50,7 @@ bool invalidated_here(const core::Scope& scope, std::string_view key) {
 /// after the reader's snapshot, and not over.
 bool may_read(const pg::PendingSet& set, core::Version clock) {
     if (pg::pending().invalidated_at(set.scope, set.key, set.tags) > set.sequence) return false;
-    if (set.command > GetActiveSnapshot()->curcid || set.birth > clock || has_expired(set.expires_at)) return false;
-    core::Store& store = pg::region().store();
-    const core::Base base = pg::region().base();
-    if (store.tags().cell(base, store.space_cell_hash(set.scope.space)) > set.birth ||
-        store.tags().cell(base, store.key_cell_hash(set.scope.space, set.key)) > set.birth) {
-        return false;
-    }
-    for (const std::string& tag : set.tags) {
-        const core::TagName name{set.scope.space, tag, store.tags().hash(set.scope.space, tag)};
-        if (store.tags().version(base, name) > set.birth) return false;
-    }
-    return store.pattern_allows(set.birth, set.scope, set.key);
+    return set.command <= GetActiveSnapshot()->curcid && set.birth <= clock && !has_expired(set.expires_at) && !is_late(set);
 }
 
 }   // namespace
@@ -87,6 +76,20 @@ core::Timestamp coarse_now() noexcept {
 }
 
 bool has_expired(core::Timestamp expires_at) noexcept { return GetCurrentTimestamp() >= expires_at; }
+
+bool is_late(const pg::PendingSet& set) noexcept {
+    core::Store& store = pg::region().store();
+    const core::Base base = pg::region().base();
+    if (store.tags().cell(base, store.space_cell_hash(set.scope.space)) > set.birth ||
+        store.tags().cell(base, store.key_cell_hash(set.scope.space, set.key)) > set.birth) {
+        return true;
+    }
+    for (const std::string& tag : set.tags) {
+        const core::TagName name{set.scope.space, tag, store.tags().hash(set.scope.space, tag)};
+        if (store.tags().version(base, name) > set.birth) return true;
+    }
+    return !store.pattern_allows(set.birth, set.scope, set.key);
+}
 
 bool look_up_in(const core::Scope& scope, std::string_view key, core::Version clock, Visible& found) {
     const pg::Pending& pending = pg::pending();
