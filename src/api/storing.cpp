@@ -89,6 +89,7 @@ bool set_pending(const SetRequest& request, const core::Scope& scope, const Age&
             if (last > age.sequence || after_commit != newest) return false;
             set.through_newest = newest;
         }
+        if (is_late(set)) return false;
         pg::pending().add(std::move(set));
     } catch (const std::bad_alloc&) {
         return false;

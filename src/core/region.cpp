@@ -141,4 +141,17 @@ std::uint64_t Region::total(Counter counter) const noexcept {
     return sum;
 }
 
+std::uint64_t Region::counted(Counter counter) const noexcept {
+    const std::uint64_t before = header().counted_before[static_cast<std::size_t>(counter)].load(std::memory_order_relaxed);
+    const std::uint64_t now = total(counter);
+    return now > before ? now - before : 0;
+}
+
+void Region::reset_counted(Timestamp now) const noexcept {
+    for (std::size_t i = 0; i < static_cast<std::size_t>(Counter::kCount); ++i) {
+        header().counted_before[i].store(total(static_cast<Counter>(i)), std::memory_order_relaxed);
+    }
+    header().counted_since.store(now, std::memory_order_relaxed);
+}
+
 }   // namespace cache_ext::core

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -158,17 +160,28 @@ class Store {
 
     // --- looking at all of it -----------------------------------------------------------------------
 
-    /// Calls `visit(const EntryInfo&)` for the entries of one bucket, under the lock: it must be short, and must not call the server. Entries may
-    /// move to a later bucket meanwhile, never to an earlier one, so that going on until `bucket_count()` misses none.
+    /// Calls `visit(const EntryInfo&)`, under the lock, for the entries that belong to one bucket of `count`, wherever they have moved since there
+    /// were that many: going through all buckets below a `bucket_count()` meets each entry that stays exactly once. The visitor must be short
+    /// and must not call the server; what it throws passes.
     template <class Visit>
-    void visit(Base base, std::uint32_t bucket, Visit&& visit) noexcept {
+    void visit(Base base, std::uint32_t bucket, std::uint32_t count, Visit&& visit) {
         std::scoped_lock guard(lock_);
-        if (bucket >= index_.bucket_count()) return;
-        for (const Bucket* b = index_.bucket(base, bucket); b != nullptr; b = Index::next(base, *b)) {
-            for (const auto& slot : b->slots) {
-                if (const Ref ref = Bucket::slot_ref(slot.load(std::memory_order_relaxed))) visit(describe(base, ref));
+        const std::uint32_t step = std::max(std::bit_ceil(count) / 2, 1U);
+        for (std::uint32_t at = bucket; at < index_.bucket_count(); at += step) {
+            if (at != bucket && (at < count || Index::bucket_of(at, count) != bucket)) continue;
+            for (const Bucket* b = index_.bucket(base, at); b != nullptr; b = Index::next(base, *b)) {
+                for (const auto& slot : b->slots) {
+                    if (const Ref ref = Bucket::slot_ref(slot.load(std::memory_order_relaxed))) visit(describe(base, ref));
+                }
             }
         }
+    }
+
+    /// The same for one bucket of those that there are now. Entries may move to a later bucket between two calls, never to an earlier one, so that
+    /// going on until `bucket_count()` misses none but may meet one twice.
+    template <class Visit>
+    void visit(Base base, std::uint32_t bucket, Visit&& visitor) {
+        visit(base, bucket, std::max(bucket_count(), bucket + 1), visitor);
     }
     std::uint32_t bucket_count() const noexcept { return index_.bucket_count(); }
 
