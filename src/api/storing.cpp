@@ -6,6 +6,7 @@
 #include "pg/guard.hpp"
 #include "pg/settings.hpp"
 #include "pg/snapshot.hpp"
+#include "pg/testing.hpp"
 #include "pg/transaction.hpp"
 
 extern "C" {
@@ -45,6 +46,7 @@ bool age_by_lease(const core::Scope& scope, std::string_view key, Age& age) {
     const core::Timestamp now = GetCurrentStatementStartTimestamp();
     age.birth = pg::fill_clock();
     age.sequence = UINT64_MAX;
+    if (pg::testing::breaks(pg::testing::Break::kBirthAtSet)) return true;
     if (const auto lease = pg::leases().answer(lease_hash(scope, key), now)) {
         age.birth = std::min(age.birth, lease->birth);
         age.sequence = lease->sequence;

@@ -1,6 +1,7 @@
 #include "pg/snapshot.hpp"
 
 #include "pg/attach.hpp"
+#include "pg/testing.hpp"
 
 extern "C" {
 #include "access/transam.h"
@@ -106,6 +107,7 @@ void forget_snapshots() noexcept {
 core::Version snapshot_clock() {
     const SnapshotData* snapshot = usable_snapshot();
     if (snapshot == nullptr) return 0;
+    if (testing::breaks(testing::Break::kNoRing)) return region().clock().now();
     if (snapshot->xmin == memo.xmin && snapshot->xmax == memo.xmax && snapshot->xcnt == memo.xcnt && snapshot->subxcnt == memo.subxcnt &&
         (memo.same_transaction || region().clock().now() == memo.newest)) [[likely]] {
         return memo.clock;
@@ -124,6 +126,7 @@ core::Version snapshot_clock() {
 
 core::Version fill_clock() {
     const core::Version active = snapshot_clock();
+    if (testing::breaks(testing::Break::kNoRing)) return active;
     if (active == 0 || IsolationUsesXactSnapshot()) return active;   // there is but one snapshot
 
     // Of the other snapshots that this backend may hold (an outer query's, a cursor's) two things are known: none has an older xmin than this, and
