@@ -17,6 +17,7 @@ namespace cache_ext::pg {
 struct Lease {
     core::Version birth = 0;   ///< clock of the oldest snapshot at the miss
     Sequence sequence = 0;   ///< of the miss in its transaction; 0 where that is over
+    core::Version through = 0;   ///< settled_newest() at the miss, where the transaction had invalidated something by then
     bool void_ = false;   ///< what answers it may have been computed from writes that were rolled back
 };
 
