@@ -53,8 +53,9 @@ bool age_by_lease(const core::Scope& scope, std::string_view key, Age& age) {
         age.through = lease->through;
         return !lease->void_;
     }
-    age.birth = std::min(age.birth, pg::leases().displaced_bound(now));
-    if (pg::pending().has_invalidations()) age.through = pg::settled_newest();
+    const core::Version bound = pg::leases().displaced_bound(now);
+    if (pg::pending().has_invalidations() && bound == UINT64_MAX) age.through = pg::settled_newest();
+    age.birth = std::min(age.birth, bound);
     return true;
 }
 
