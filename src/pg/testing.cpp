@@ -40,6 +40,8 @@ void reach(Stop stop) {
     DirectFunctionCall1(pg_advisory_xact_lock_int8, Int64GetDatum(kStopLock));
 }
 
+void pause() noexcept { pg_usleep(300); }
+
 void init() {
     DefineCustomEnumVariable("cache_ext.debug_break", "Rule of the protocol to break, for tests.", nullptr, &broken_rule,
                              static_cast<int>(Break::kNothing), kRules, PGC_USERSET, 0, nullptr, nullptr, nullptr);

@@ -28,10 +28,13 @@ inline constexpr std::int64_t kStopLock = 7771;
 bool breaks(Break rule) noexcept;
 /// May raise, as waiting for a lock may.
 void reach(Stop stop);
+/// As if the processor were given to somebody else for a moment: in a gap that is too short to be met by chance.
+void pause() noexcept;
 void init();
 #else
 constexpr bool breaks(Break /*rule*/) noexcept { return false; }
 constexpr void reach(Stop /*stop*/) noexcept {}
+constexpr void pause() noexcept {}
 constexpr void init() noexcept {}
 #endif
 

@@ -182,7 +182,10 @@ void on_transaction(XactEvent event, void* /*argument*/) {
             if (s.ending) testing::reach(testing::Stop::kCommitting);
             break;
         case XACT_EVENT_COMMIT:
-            if (testing::breaks(testing::Break::kStampLate) && TransactionIdIsValid(GetTopTransactionIdIfAny())) stamp(s, false);
+            if (testing::breaks(testing::Break::kStampLate) && TransactionIdIsValid(GetTopTransactionIdIfAny())) {
+                testing::pause();
+                stamp(s, false);
+            }
             if (s.pending.has_sets() && attached()) {
                 const core::Timestamp now = GetCurrentTimestamp();
                 s.pending.for_each_set([&](const PendingSet& set) { publish(s, set, now); });
