@@ -137,7 +137,8 @@ void count_miss(std::string_view key) {
     pg::session().counters.add(core::Counter::kMisses);
     core::Scope scope;
     if (!scope_for_set(key, scope)) return;
-    const pg::Lease lease{pg::fill_clock(), pg::pending().mark(), false};
+    pg::Lease lease{pg::fill_clock(), pg::pending().mark()};
+    if (pg::pending().has_invalidations()) lease.through = pg::settled_newest();
     pg::leases().miss(lease_hash(scope, key), lease, pg::transaction_level(), GetCurrentStatementStartTimestamp());
 }
 

@@ -100,7 +100,7 @@ bool set_data(FunctionCallInfo fcinfo, bool only_if_absent) {
         }
         good = state == pg::TokenState::kGood;
         age.birth = std::min(pg::fill_clock(), birth);
-        age.sequence = 0;   // of another transaction: whatever this one invalidated came later
+        age.sequence = age.through = 0;   // of another transaction: whatever this one invalidated came later
     }
     if (good && only_if_absent) good = look_up(request.key).where == Visible::Where::kNowhere;
     good = good && set_pending(request, scope, age);
