@@ -561,15 +561,16 @@ TEST(StoreQuota, holds_when_many_sessions_store_for_one_owner_at_once) {
     const Scope mine = r.known(private_scope(2, 1));
     std::vector<std::thread> threads;
     std::atomic<unsigned> over{0};
-    const unsigned puts = static_cast<unsigned>(20'000 * test_scale());
+    const unsigned puts = static_cast<unsigned>(1000 * test_scale());
     for (unsigned session = 0; session < 4; ++session) {
         threads.emplace_back([&, session] {
             PutOptions how;
-            how.quota = {20'000, 30'000};
+            how.quota = {500'000, 600'000};
             how.session = session;
+            const std::string value = text_of(400'000, session);   // filling it takes long enough for others to come between
             for (unsigned i = 0; i < puts; ++i) {
-                r.put(mine, "k" + std::to_string(session) + ":" + std::to_string(i % 50), text_of(i * 37 % 6000, i), {}, how);
-                over += r.store().usage().private_bytes > 20'000;
+                r.put(mine, "k" + std::to_string(session) + ":" + std::to_string(i % 50), value, {}, how);
+                over += r.store().usage().private_bytes > 500'000;
             }
         });
     }
