@@ -146,9 +146,10 @@ void attach_segment() {
     directory->handle = dsm_segment_handle(segment);
 }
 
+/// Before a dynamic segment is unmapped. A transaction that is still under way can only be aborted now: nothing of it will become visible.
 void forget_session(int /*code*/, Datum /*argument*/) noexcept {
     if (detail::session == nullptr) return;
-    // A transaction that was under way has been aborted by now: nothing of it can become visible.
+    detail::region.store().flush_hits(detail::region.base(), *detail::session, GetCurrentTimestamp());
     detail::session->mark.version.store(0, std::memory_order_release);
     detail::session = nullptr;
 }
@@ -205,7 +206,7 @@ bool detail::attach() noexcept {
         header.next_xid.compare_exchange_strong(unset, U64FromFullTransactionId(ReadNextFullTransactionId()));
     }
     session = &region.session(static_cast<std::uint32_t>(index));
-    on_shmem_exit(forget_session, Datum{0});
+    before_shmem_exit(forget_session, Datum{0});
     return true;
 }
 

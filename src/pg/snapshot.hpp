@@ -22,10 +22,16 @@ namespace cache_ext::pg {
 /// Raises the clock's floor, so that the ring may be overrun without loss. Needs a transaction with a snapshot.
 void raise_clock_floor();
 
+/// Gives back the marks of prepared transactions that are over: they end without telling anyone.
+void reap_prepared();
+
 /// Registrations since the floor was raised after which it is time to raise it again.
 inline constexpr core::Version kFloorLag = core::Clock::kRing / 4;
 
-/// Forgets what is remembered about snapshots: at the end of a transaction, and after a stamp.
+/// Forgets what is remembered about snapshots: after a stamp.
 void forget_snapshots() noexcept;
+
+/// At the end of a transaction, when this backend holds no snapshot: forgets, and notes which transactions had ended by then.
+void end_snapshots() noexcept;
 
 }   // namespace cache_ext::pg
