@@ -91,12 +91,13 @@ BEGIN
 END
 $$;
 
--- How many of the queries the cache answers now, and whether with the answers of that phase.
+-- How many of the queries the cache answers now, and whether with the answers of that phase. It asks whether there is an
+-- entry before it reads: a read that misses announces that the value is about to be computed.
 CREATE FUNCTION demo.served(p_phase text)
 RETURNS text LANGUAGE sql AS $$
     SELECT format('%s of %s%s', count(cached), count(*),
                   CASE WHEN count(*) FILTER (WHERE cached <> answer) > 0 THEN ', and some differ' END)
-    FROM (SELECT get_cached_data(demo.key(q)) AS cached, r.answer
+    FROM (SELECT CASE WHEN cache_exists(demo.key(q)) THEN get_cached_data(demo.key(q)) END AS cached, r.answer
           FROM demo.queries q JOIN demo.results r ON r.number = q.number AND r.phase = p_phase) t
 $$;
 

@@ -37,7 +37,8 @@ FROM demo.subject, (VALUES
        SELECT section, count(*) AS packages, sum(installed_kb) AS kb, max(installed_kb) AS largest_kb,
               percentile_cont(0.5) WITHIN GROUP (ORDER BY installed_kb) AS median_kb
        FROM packages GROUP BY section ORDER BY kb DESC, section) t$$,
- $$format('%s: %s MB', a->0->>'section', round((a->0->>'kb')::numeric / 1024, 1))$$),
+ $$format('%s sections: %s MB', jsonb_array_length(a),
+          (SELECT round(sum((section->>'kb')::numeric) / 1024, 1) FROM jsonb_array_elements(a) section))$$),
 
 (4, 'maintainers on whom most packages rely', '{dependencies,packages}',
  $$SELECT jsonb_agg(t) FROM (
@@ -63,7 +64,8 @@ FROM demo.subject, (VALUES
  $$SELECT jsonb_agg(t) FROM (
        SELECT bucket_id, count(*) AS files, sum((metadata->>'size')::bigint) AS bytes
        FROM storage.objects GROUP BY bucket_id ORDER BY bytes DESC, bucket_id) t$$,
- $$format('%s: %s bytes', a->0->>'bucket_id', a->0->>'bytes')$$),
+ $$format('%s buckets: %s bytes', jsonb_array_length(a),
+          (SELECT sum((bucket->>'bytes')::bigint) FROM jsonb_array_elements(a) bucket))$$),
 
 (8, 'usage of one owner, in all buckets', '{:owner}',
  $$SELECT jsonb_build_object('owner', :owner, 'files', sum(files), 'bytes', sum(bytes),

@@ -2,15 +2,16 @@
 
 \set ON_ERROR_STOP on
 \echo
-\echo '1. Computed by the server, and read from the cache. "Equal": the cached answer and the query agree in one'
-\echo '   statement. "1st read": through the cache, computing what is not there.'
+\echo '1. Each query computed by the server, and read from the cache (medians, measured in the server: a'
+\echo '   client\'s round trip comes on top of either). 1st read: by the cache, computing what it has not.'
+\echo '   Equal: the cached answer and the query, both in one statement.'
 \echo
 CALL demo.measure('before');
 SELECT demo.report('before');
 
 \echo
-\echo '2. One transaction changes all three tables: a package grows, a new one needs it and what most others need, two'
-\echo '   files of the largest owner go.'
+\echo '2. A transaction changes all three tables: a package grows, a new one comes that needs what most'
+\echo '   others need, and two files of the largest owner go.'
 \echo
 BEGIN;
 UPDATE packages SET installed_kb = installed_kb + 1024 * 1024 FROM demo.subject s WHERE name = s.package;

@@ -1,5 +1,6 @@
 -- The demo's tables: a package index, and files in the shape of Supabase's storage.objects.
 
+SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS cache_ext;
 CREATE SCHEMA storage;
 
