@@ -143,7 +143,7 @@ help:
 #: make clean          remove what was built
 #:
 #: PG_CONFIG=path      the PostgreSQL to build for: 15 to 18; the first pg_config in PATH otherwise
-#: ONLY=groups         for "make test": unit, regress, nopreload, isolation, tap, checks
+#: ONLY=groups         for "make test": unit, fuzz, regress, nopreload, isolation, tap, checks
 #: CACHE_EXT_TESTING=1 build with the debug points that the race tests use; never for production
 #: BITCODE=yes         make and install bitcode for the server's JIT too, where its compiler is installed
 #: WERROR=             do not stop at a warning
