@@ -6,6 +6,7 @@
 #include "api/context.hpp"
 #include "pg/guard.hpp"
 #include "pg/space.hpp"
+#include "worker/worker.hpp"
 
 extern "C" {
 #include "access/htup_details.h"
@@ -83,9 +84,6 @@ const char* attached_by_name() noexcept {
     return "nothing";
 }
 
-/// What is known of the background worker. Null: there is nothing that one could work on.
-const char* worker_state() noexcept { return pg::attached_by() == pg::AttachedBy::kNothing ? nullptr : "none"; }
-
 void tell_of_entries(Row& row) {
     Tally tally;
     if (pg::attached() && pg::current_space().exists) {
@@ -131,7 +129,7 @@ void tell_of_server(Row& row) {
     row.set(kTimeSavedMs, Float8GetDatum(static_cast<double>(counted(core::Counter::kSavedMicros)) / 1e3));
     row.count(kSweptEntries, counted(core::Counter::kExpired));
     row.text(kAttachedBy, attached_by_name());
-    if (const char* state = worker_state()) row.text(kWorkerState, state);
+    row.text(kWorkerState, worker::state());
 
     const core::Store::Usage usage = attached ? pg::region().store().usage() : core::Store::Usage{};
     row.count(kMemoryUsed, usage.used_bytes);
