@@ -42,7 +42,8 @@ endif
 # WERROR= builds in spite of warnings, for compilers newer than this code.
 WERROR ?= -Werror
 STANDARD = -std=c++20
-WARNINGS = -Wall -Wextra -Wshadow $(WERROR)
+# PG_MODULE_MAGIC leaves fields out, and expands in our file.
+WARNINGS = -Wall -Wextra -Wshadow -Wno-missing-field-initializers $(WERROR)
 
 # The server's headers are a system directory here: PGXS names it with -I too, which the compiler then ignores, and
 # with it the warnings in them.
@@ -146,7 +147,7 @@ help:
 #: make clean          remove what was built
 #:
 #: PG_CONFIG=path      the PostgreSQL to build for: 15 to 18; the first pg_config in PATH otherwise
-#: ONLY=groups         for "make test": unit, regress, nopreload, isolation, tap, checks
+#: ONLY=groups         for "make test": unit, fuzz, regress, nopreload, isolation, tap, checks
 #: CACHE_EXT_TESTING=1 build with the debug points that the race tests use; never for production
 #: BITCODE=yes         make and install bitcode for the server's JIT too, where its compiler is installed
 #: WERROR=             do not stop at a warning

@@ -7,6 +7,7 @@
 #include "pg/settings.hpp"
 #include "pg/space.hpp"
 #include "pg/transaction.hpp"
+#include "worker/worker.hpp"
 
 CACHE_EXT_EXPORT const Pg_magic_struct* Pg_magic_func(void);
 CACHE_EXT_EXPORT void _PG_init(void);
@@ -23,4 +24,5 @@ extern "C" void _PG_init() {
     pg::init_identity();
     pg::init_transaction();
     api::init_policies();
+    worker::init_worker();
 }

@@ -83,7 +83,7 @@ Region Region::create(void* memory, const RegionOptions& options) noexcept {
     h->bytes = options.bytes;
     h->instance = options.instance;
     h->next_xid.store(options.next_xid, std::memory_order_relaxed);
-    h->work.store(0, std::memory_order_relaxed);
+    h->duties.init();
     h->clock.init(1);
 
     Store& store = h->store;

@@ -26,6 +26,12 @@ void ScopeTable::init(Ref scope_heads, Ref owner_heads, std::uint32_t head_count
     private_bytes_ = 0;
 }
 
+Ref ScopeTable::find(Base base, const Id128& id) const noexcept {
+    Ref ref = scope_head(base, id);
+    while (ref != 0 && !(base.at<ScopeNode>(ref)->id == id)) ref = base.at<ScopeNode>(ref)->next;
+    return ref;
+}
+
 Ref ScopeTable::find_owner(Base base, const Id128& id) const noexcept {
     Ref ref = owner_head(base, id);
     while (ref != 0 && !(base.at<OwnerNode>(ref)->id == id)) ref = base.at<OwnerNode>(ref)->next;
@@ -33,8 +39,7 @@ Ref ScopeTable::find_owner(Base base, const Id128& id) const noexcept {
 }
 
 Ref ScopeTable::acquire(Base base, Allocator& allocator, const Scope& scope, Version floor) noexcept {
-    Ref ref = scope_head(base, scope.id);
-    while (ref != 0 && !(base.at<ScopeNode>(ref)->id == scope.id)) ref = base.at<ScopeNode>(ref)->next;
+    Ref ref = find(base, scope.id);
     if (ref == 0) {
         ref = allocator.allocate(base, sizeof(ScopeNode));
         if (ref == 0) return 0;

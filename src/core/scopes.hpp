@@ -59,6 +59,9 @@ class ScopeTable {
     /// Memory that an entry of the scope takes or gives back.
     void account(Base base, Ref scope, std::int64_t bytes) noexcept;
 
+    /// The scope's node, or 0.
+    Ref find(Base base, const Id128& id) const noexcept;
+
     /// The owner's node, or 0.
     Ref find_owner(Base base, const Id128& id) const noexcept;
 

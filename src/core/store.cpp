@@ -322,8 +322,8 @@ void Store::fill(Base base, Ref head, const NewEntry& entry, std::uint8_t flags)
     store_relaxed(e.created_at, entry.created_at);
     store_relaxed(e.scope, Ref{0});
     store_relaxed(e.value_bytes, static_cast<std::uint32_t>(entry.value.size()));
-    e.hits.store(0, std::memory_order_relaxed);
-    e.used_at.store(seconds_of(entry.created_at), std::memory_order_relaxed);
+    e.hits.store(entry.hits, std::memory_order_relaxed);
+    e.used_at.store(entry.used_at != 0 ? entry.used_at : seconds_of(entry.created_at), std::memory_order_relaxed);
     store_relaxed(e.key_bytes, static_cast<std::uint16_t>(entry.key.bytes.size()));
     store_relaxed(e.tag_count, static_cast<std::uint8_t>(entry.tags.size()));
     e.flags.store(flags, std::memory_order_relaxed);
@@ -437,6 +437,7 @@ Put Store::publish(Base base, SessionSlot& session, Ref head, const NewEntry& en
     }
     ++entries_;
     sieve_.insert(Links{base}, head);
+    if (entry.visited) Sieve<Links>::touch(Links{base}, head);
     scopes_.account(base, scope, footprint(base, head));
     if (entry.scope->is_private) scopes_.link(base, scope, head, owner_links(base));
     if (index_.starved()) {
@@ -605,6 +606,34 @@ EntryInfo Store::describe(Base base, Ref ref) const noexcept {
     info.compute_us = compute_us(base, ref, flags, layout);
     info.dead = invalidated(base, e, flags, e.tag_count);
     return info;
+}
+
+Id128 Store::owner_of(Base base, const EntryInfo& entry) const noexcept {
+    const Ref owner = base.at<const ScopeNode>(entry_at(base, entry.entry)->scope)->owner;
+    return owner == 0 ? Id128{} : base.at<const OwnerNode>(owner)->id;
+}
+
+void Store::value_of(Base base, const EntryInfo& entry, std::byte* to) const noexcept {
+    const Entry& e = *entry_at(base, entry.entry);
+    const auto layout = EntryLayout::of(e.flags.load(std::memory_order_relaxed), e.tag_count, e.key_bytes);
+    Ref extent = e.extents.load(std::memory_order_relaxed);
+    if (extent == 0) {
+        racy_copy(to, base.at<const std::byte>(entry.entry) + layout.value, e.value_bytes);
+        return;
+    }
+    for (; extent != 0; extent = base.at<const Extent>(extent)->next) {
+        const auto* piece = base.at<const Extent>(extent);
+        racy_copy(to, piece + 1, piece->bytes);
+        to += piece->bytes;
+    }
+}
+
+bool Store::scope_fits(Base base, const Scope& scope) const noexcept {
+    const Ref ref = scopes_.find(base, scope.id);
+    if (ref == 0) return true;
+    const auto* node = base.at<const ScopeNode>(ref);
+    if (!(node->space == scope.space) || (node->owner != 0) != scope.is_private) return false;
+    return node->owner == 0 || base.at<const OwnerNode>(node->owner)->id == scope.owner;
 }
 
 bool Store::has_tag(Base base, const TagName& name) noexcept {

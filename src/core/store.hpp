@@ -67,6 +67,10 @@ struct NewEntry {
     std::uint32_t compute_us = 0;
     bool only_if_absent = false;   ///< a live entry stays
     Timestamp now = 0;
+    // Of an entry that comes back from an archive:
+    std::uint32_t hits = 0;
+    std::uint32_t used_at = 0;   ///< 0 = when it was created
+    bool visited = false;   ///< read since the eviction hand last passed
 };
 
 enum class Put : std::uint8_t {
@@ -225,6 +229,24 @@ class Store {
         }
         return removed;
     }
+
+    // For an archive, where nobody else uses the region; so without the lock.
+
+    /// Calls `visit(const EntryInfo&, bool visited)` for all entries, the oldest of the eviction queue first.
+    template <class Visit>
+    void for_each_alone(Base base, Visit&& visit) const {
+        for (Ref ref = sieve_.oldest(); ref != 0; ref = entry_at(base, ref)->newer) {
+            visit(describe(base, ref), (entry_at(base, ref)->flags.load(std::memory_order_relaxed) & Entry::kVisited) != 0);
+        }
+    }
+    /// The quota owner of a private entry.
+    Id128 owner_of(Base base, const EntryInfo& entry) const noexcept;
+    /// Copies the stored bytes of a value.
+    void value_of(Base base, const EntryInfo& entry, std::byte* to) const noexcept;
+    /// Whether there is no such scope yet, or one that agrees in everything.
+    bool scope_fits(Base base, const Scope& scope) const noexcept;
+    /// Whether some process died while it held the lock. Only where there is no other process.
+    bool torn() const noexcept { return lock_.is_locked(); }
 
     struct Usage {
         std::uint64_t used_bytes;

@@ -517,6 +517,57 @@ TEST(Coherence, readers_are_served_what_their_snapshot_sees) {
     EXPECT_GT(truncated, 0u) << "the ring must be overrun";
 }
 
+TEST(Coherence, a_settled_bound_covers_only_what_a_later_snapshot_sees_finished) {
+    constexpr unsigned kStampers = 3;
+    TestRegion r(0, kStampers, 0);
+    Database db;
+    const Clock& clock = r.region.clock();
+    const std::size_t limit = static_cast<std::size_t>(200'000 * std::min(1.0, test_scale()));
+    std::vector<std::atomic<FullXid>> registered(limit + 100);
+    std::atomic<bool> stop{false};
+    std::atomic<Version> passed{1};
+    std::vector<std::thread> threads;
+    for (unsigned session = 0; session < kStampers; ++session) {
+        threads.emplace_back([&, session] {
+            PendingMark& mark = r.region.session(session).mark;
+            std::mt19937_64 random(session);
+            while (!stop && clock.now() < limit) {
+                if (clock.now() > passed + 1000) {   // the checks keep up
+                    std::this_thread::yield();
+                    continue;
+                }
+                const FullXid xid = db.begin();
+                for (unsigned times = 1 + random() % 2; times > 0; --times) {
+                    const Version v = r.region.clock().stamp(mark, xid);
+                    registered[v].store(xid, std::memory_order_release);
+                }
+                if (random() % 16 == 0) std::this_thread::yield();
+                db.finish(xid, true);
+                mark.version.store(0, std::memory_order_release);
+            }
+            stop = true;
+        });
+    }
+    std::uint64_t checked = 0, unfinished = 0;
+    Version before = 1;
+    while (!stop) {
+        const Version bound = r.region.settled_bound();
+        const Snapshot s = db.snapshot();
+        r.region.clock().raise_floor(bound, s.xmax, s.xcnt);
+        for (; before < bound; ++before, ++checked) {
+            FullXid xid = 0;
+            while ((xid = registered[before + 1].load(std::memory_order_acquire)) == 0) std::this_thread::yield();
+            unfinished += !s.view().finished(xid);
+        }
+        passed = before;
+        const Version now = clock.of(s.view());
+        unfinished += now < bound;
+    }
+    for (auto& thread : threads) thread.join();
+    EXPECT_EQ(unfinished, 0u);
+    EXPECT_GT(checked, limit / 2);
+}
+
 void expect_found_out(Break what) {
     for (unsigned seed = 1; seed <= 20; ++seed) {
         Stress stress(what, seed);

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <map>
+#include <new>
 #include <random>
 #include <thread>
 
@@ -561,15 +563,16 @@ TEST(StoreQuota, holds_when_many_sessions_store_for_one_owner_at_once) {
     const Scope mine = r.known(private_scope(2, 1));
     std::vector<std::thread> threads;
     std::atomic<unsigned> over{0};
-    const unsigned puts = static_cast<unsigned>(20'000 * test_scale());
+    const unsigned puts = static_cast<unsigned>(1000 * test_scale());
     for (unsigned session = 0; session < 4; ++session) {
         threads.emplace_back([&, session] {
             PutOptions how;
-            how.quota = {20'000, 30'000};
+            how.quota = {500'000, 600'000};
             how.session = session;
+            const std::string value = text_of(400'000, session);   // filling it takes long enough for others to come between
             for (unsigned i = 0; i < puts; ++i) {
-                r.put(mine, "k" + std::to_string(session) + ":" + std::to_string(i % 50), text_of(i * 37 % 6000, i), {}, how);
-                over += r.store().usage().private_bytes > 20'000;
+                r.put(mine, "k" + std::to_string(session) + ":" + std::to_string(i % 50), value, {}, how);
+                over += r.store().usage().private_bytes > 500'000;
             }
         });
     }
@@ -620,6 +623,36 @@ TEST_F(StoreTest, a_walk_sees_every_entry_while_the_index_grows) {
     }
     EXPECT_GT(r.store().bucket_count(), 2 * count);
     for (const std::string& key : before) EXPECT_TRUE(seen.count(key)) << key;
+}
+
+TEST_F(StoreTest, a_walk_over_the_buckets_of_its_beginning_meets_each_entry_once) {
+    std::map<std::string, int> met;
+    for (unsigned i = 0; i < 500; ++i) {
+        const std::string key = "old" + std::to_string(i);
+        ASSERT_EQ(r.put(scope, key, "v"), Put::kStored);
+        met.emplace(key, 0);
+    }
+    const std::uint32_t count = r.store().bucket_count();
+    unsigned n = 0;
+    for (std::uint32_t b = 0; b < count; ++b) {
+        r.store().visit(r.base(), b, count, [&](const EntryInfo& e) {
+            if (const auto at = met.find(std::string(e.key)); at != met.end()) ++at->second;
+        });
+        for (int i = 0; i < 30 && n < 3000; ++i) ASSERT_EQ(r.put(scope, "new" + std::to_string(n++), "v"), Put::kStored);
+    }
+    EXPECT_GT(r.store().bucket_count(), 2 * count);
+    for (const auto& [key, times] : met) EXPECT_EQ(times, 1) << key;
+}
+
+TEST_F(StoreTest, a_visitor_may_throw) {
+    ASSERT_EQ(r.put(scope, "k", "v"), Put::kStored);
+    const auto walk = [&] {
+        for (std::uint32_t b = 0; b < r.store().bucket_count(); ++b) {
+            r.store().visit(r.base(), b, [](const EntryInfo&) { throw std::bad_alloc(); });
+        }
+    };
+    EXPECT_THROW(walk(), std::bad_alloc);
+    EXPECT_EQ(r.put(scope, "k", "w"), Put::kStored);   // the lock was given back
 }
 
 TEST_F(StoreTest, a_sweep_removes_every_entry_while_the_index_grows) {
