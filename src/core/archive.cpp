@@ -263,13 +263,11 @@ void clear(const Region& region) noexcept {
 Restored restore(const Region& region, ArchiveReader& reader, const Quota& quota, bool (*readable)(Encoding) noexcept, Timestamp now) {
     Store& store = region.store();
     const Base base = region.base();
-    Restored restored;
     std::array<TagName, kMaxTags> tags;
     for (;;) {
         switch (reader.next()) {
             case ArchiveReader::Item::kEnd:
-                restored.complete = true;
-                return restored;
+                return {true, store.usage().entries};
             case ArchiveReader::Item::kDamaged:
                 clear(region);
                 return {};
@@ -301,7 +299,7 @@ Restored restore(const Region& region, ArchiveReader& reader, const Quota& quota
         entry.hits = e.hits;
         entry.used_at = e.used_at;
         entry.visited = e.visited;
-        if (store.put(base, region.session(0), entry, quota) == Put::kStored) ++restored.entries;
+        store.put(base, region.session(0), entry, quota);
     }
 }
 

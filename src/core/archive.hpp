@@ -110,7 +110,7 @@ bool save(const Region& region, ArchiveWriter& writer, Timestamp now);
 
 struct Restored {
     bool complete = false;   ///< false: the archive was damaged, and the region is left empty
-    std::uint64_t entries = 0;
+    std::uint64_t entries = 0;   ///< that the region holds now: a smaller one than the archive's has evicted some
 };
 
 /// Fills a new region that nobody else uses yet with what follows the origin. The entries are born now: each was valid when the last
