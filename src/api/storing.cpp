@@ -6,6 +6,7 @@
 #include "pg/guard.hpp"
 #include "pg/settings.hpp"
 #include "pg/snapshot.hpp"
+#include "pg/testing.hpp"
 #include "pg/transaction.hpp"
 
 extern "C" {
@@ -45,12 +46,16 @@ bool age_by_lease(const core::Scope& scope, std::string_view key, Age& age) {
     const core::Timestamp now = GetCurrentStatementStartTimestamp();
     age.birth = pg::fill_clock();
     age.sequence = UINT64_MAX;
+    if (pg::testing::breaks(pg::testing::Break::kBirthAtSet)) return true;
     if (const auto lease = pg::leases().answer(lease_hash(scope, key), now)) {
         age.birth = std::min(age.birth, lease->birth);
         age.sequence = lease->sequence;
+        age.through = lease->through;
         return !lease->void_;
     }
-    age.birth = std::min(age.birth, pg::leases().displaced_bound(now));
+    const core::Version bound = pg::leases().displaced_bound(now);
+    if (pg::pending().has_invalidations() && bound == UINT64_MAX) age.through = pg::settled_newest();
+    age.birth = std::min(age.birth, bound);
     return true;
 }
 
@@ -65,8 +70,6 @@ bool set_pending(const SetRequest& request, const core::Scope& scope, const Age&
     const StoredValue value = encode(request.value);
     const core::Timestamp now = GetCurrentTimestamp();
     const std::int64_t life = lifetime(request, policy);
-    core::Version newest = 0;
-    const core::Version after_commit = pg::pending().has_invalidations() ? pg::clock_after_commit(newest) : 0;
 
     // From here on only C++: nothing raises.
     try {
@@ -86,9 +89,10 @@ bool set_pending(const SetRequest& request, const core::Scope& scope, const Age&
         if (const pg::Sequence last = pg::pending().invalidated_at(scope, set.key, set.tags); last != 0) {
             // Computed before this transaction invalidated it; or after, which can be published only if nothing else has happened that the
             // value does not reflect.
-            if (last > age.sequence || after_commit != newest) return false;
-            set.through_newest = newest;
+            if (last > age.sequence || age.through == 0) return false;
+            set.birth = set.through_newest = age.through;
         }
+        if (is_late(set)) return false;
         pg::pending().add(std::move(set));
     } catch (const std::bad_alloc&) {
         return false;
