@@ -129,7 +129,7 @@ RESET ROLE;
 CALL fill('SELECT count(*) FROM b');
 BEGIN;
 INSERT INTO b VALUES (5, 5);
-SELECT cache_exists('deps'), get_or_set_cached_data('deps', 'SELECT count(*) FROM b');
+SELECT cache_exists('deps'), get_or_set_cached_data('deps', 'SELECT count(*) FROM b'), invalidate_cache_by_pattern('deps');
 SELECT cache_exists('deps');
 ROLLBACK;
 SELECT cache_exists('deps');
