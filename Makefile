@@ -30,7 +30,7 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 ifeq ($(wildcard $(PGXS)),)
 ifneq ($(MAKECMDGOALS),)
 # These make or need nothing of the server's, so they work before it is there.
-ifeq ($(filter-out setup help format lint test demo bench,$(MAKECMDGOALS)),)
+ifeq ($(filter-out setup help format lint test demo bench model,$(MAKECMDGOALS)),)
 NO_PGXS_NEEDED = 1
 endif
 endif
@@ -106,7 +106,7 @@ endif
 
 # What else there is ----------------------------------------------------------------------------------------
 
-.PHONY: setup demo test bench format lint help
+.PHONY: setup demo test bench model format lint help
 
 setup:
 	@tools/setup
@@ -119,6 +119,9 @@ test:
 
 bench:
 	@bench/run
+
+model:
+	@test/model/run
 
 format:
 	@tools/format
@@ -137,6 +140,7 @@ help:
 #: make test           run every test on throwaway servers; nothing on the machine is touched
 #: make installcheck   run the SQL tests on the server that is up, with the extension installed
 #: make bench          run the benchmarks on throwaway servers
+#: make model          check the model of the protocol exhaustively (a few minutes; needs the package spin)
 #: make format         format the C++ code
 #: make lint           look for what the compiler does not see
 #: make clean          remove what was built

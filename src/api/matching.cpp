@@ -30,8 +30,9 @@ void for_each_live(const Reach& reach, const Predicate& matches, Found&& found) 
     if (pg::attached()) {
         core::Store& store = pg::region().store();
         const core::Base base = pg::region().base();
-        for (std::uint32_t bucket = 0; bucket < store.bucket_count(); ++bucket) {
-            store.visit(base, bucket, [&](const core::EntryInfo& e) {
+        const std::uint32_t buckets = store.bucket_count();
+        for (std::uint32_t bucket = 0; bucket < buckets; ++bucket) {
+            store.visit(base, bucket, buckets, [&](const core::EntryInfo& e) {
                 if (e.dead || e.expires_at <= now || !reach.covers(e.space, e.scope)) return;
                 const TagView tags(base, e);
                 if (!matches({e.key, tags}) || depends_on(written, base, e, tags.size())) return;

@@ -36,6 +36,8 @@ struct RegionHeader {
     Id128 instance;
     std::atomic<FullXid> next_xid;   ///< snapshots with an older xmin neither read nor fill: what they wait for may have left no mark here
     std::atomic<std::uint64_t> work;   ///< duties that wait for a worker, as bits
+    std::atomic<std::uint64_t> counted_before[static_cast<std::size_t>(Counter::kCount)];   ///< totals when statistics were last reset
+    std::atomic<Timestamp> counted_since;   ///< when that was; 0 = never
     Clock clock;
     Watches watches;
     Store store;
@@ -77,6 +79,10 @@ class Region {
     Version settled_bound() const noexcept;
 
     std::uint64_t total(Counter counter) const noexcept;
+
+    /// What was counted since the statistics were last reset. The counters themselves only ever grow.
+    std::uint64_t counted(Counter counter) const noexcept;
+    void reset_counted(Timestamp now) const noexcept;
 
   private:
     explicit Region(void* memory) noexcept : base_{static_cast<std::byte*>(memory)} {}

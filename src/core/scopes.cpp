@@ -5,6 +5,16 @@
 
 namespace cache_ext::core {
 
+namespace {
+
+/// Adds to a count that a reader whose entry has gone may be looking at.
+template <class T>
+void add(T& count, std::int64_t n) noexcept {
+    store_relaxed(count, static_cast<T>(count + static_cast<T>(n)));
+}
+
+}   // namespace
+
 void ScopeTable::init(Ref scope_heads, Ref owner_heads, std::uint32_t head_count) noexcept {
     scope_heads_ = scope_heads;
     owner_heads_ = owner_heads;
@@ -43,7 +53,7 @@ Ref ScopeTable::acquire(Base base, Allocator& allocator, const Scope& scope, Ver
                 owner_head(base, scope.owner) = owner;
                 ++owners_;
             }
-            ++base.at<OwnerNode>(owner)->scopes;
+            add(base.at<OwnerNode>(owner)->scopes, 1);
         }
         auto* node = base.at<ScopeNode>(ref);
         store_relaxed(node->id.hi, scope.id.hi);
@@ -59,7 +69,7 @@ Ref ScopeTable::acquire(Base base, Allocator& allocator, const Scope& scope, Ver
         ++scopes_;
     }
     auto* node = base.at<ScopeNode>(ref);
-    ++node->entries;
+    add(node->entries, 1);
     if (node->owner != 0) ++private_entries_;
     return ref;
 }
@@ -67,18 +77,20 @@ Ref ScopeTable::acquire(Base base, Allocator& allocator, const Scope& scope, Ver
 void ScopeTable::release(Base base, Allocator& allocator, Ref ref) noexcept {
     auto* node = base.at<ScopeNode>(ref);
     if (node->owner != 0) --private_entries_;
-    if (--node->entries > 0) return;
+    add(node->entries, -1);
+    if (node->entries > 0) return;
 
     Ref* link = &scope_head(base, node->id);
     while (*link != ref) link = &base.at<ScopeNode>(*link)->next;
-    *link = node->next;
+    store_relaxed(*link, node->next);
     --scopes_;
     if (node->owner != 0) {
         auto* owner = base.at<OwnerNode>(node->owner);
-        if (--owner->scopes == 0) {
+        add(owner->scopes, -1);
+        if (owner->scopes == 0) {
             link = &owner_head(base, owner->id);
             while (*link != node->owner) link = &base.at<OwnerNode>(*link)->next;
-            *link = owner->next;
+            store_relaxed(*link, owner->next);
             --owners_;
             allocator.free(base, node->owner);
         }
@@ -88,9 +100,9 @@ void ScopeTable::release(Base base, Allocator& allocator, Ref ref) noexcept {
 
 void ScopeTable::account(Base base, Ref scope, std::int64_t bytes) noexcept {
     auto* node = base.at<ScopeNode>(scope);
-    node->bytes += static_cast<std::uint64_t>(bytes);
+    add(node->bytes, bytes);
     if (node->owner == 0) return;
-    base.at<OwnerNode>(node->owner)->bytes += static_cast<std::uint64_t>(bytes);
+    add(base.at<OwnerNode>(node->owner)->bytes, bytes);
     private_bytes_ += static_cast<std::uint64_t>(bytes);
 }
 

@@ -124,6 +124,7 @@ SET ROLE regress_deps_reader;
 SELECT cache_exists('deps');
 SELECT get_or_set_cached_data('deps', 'SELECT count(*) FROM guarded');
 RESET ROLE;
+SELECT invalidate_cache_key('deps');
 
 -- Rolled back: nothing has happened. Own writes are seen at once.
 CALL fill('SELECT count(*) FROM b');
