@@ -40,6 +40,7 @@ bool describe(const Visible& found, const core::Id128& scope, std::string_view k
         if (!same) return;
         std::size_t at = 0;
         for (std::uint32_t i = 0; i < e.tag_count; ++i) {
+            if (core::Store::tag(base, e.tags[i]).space != e.space) break;   // the relations that it depends on
             const std::string_view tag = core::Store::tag(base, e.tags[i]).text();
             std::memcpy(out.text + at, tag.data(), tag.size());
             out.tags[out.tag_count++] = {out.text + at, tag.size()};

@@ -8,6 +8,7 @@
 #include "core/duties.hpp"
 #include "core/session.hpp"
 #include "core/store.hpp"
+#include "core/watches.hpp"
 
 namespace cache_ext::core {
 
@@ -24,7 +25,7 @@ struct RegionOptions {
 /// The head of the region. Everything else in it is found from here by Refs.
 struct RegionHeader {
     static constexpr std::uint64_t kMagic = 0x7478655f65686361ULL;
-    static constexpr std::uint32_t kLayoutVersion = 1;
+    static constexpr std::uint32_t kLayoutVersion = 2;
 
     std::uint64_t magic;
     std::uint32_t layout_version;
@@ -39,6 +40,7 @@ struct RegionHeader {
     std::atomic<std::uint64_t> counted_before[static_cast<std::size_t>(Counter::kCount)];   ///< totals when statistics were last reset
     std::atomic<Timestamp> counted_since;   ///< when that was; 0 = never
     Clock clock;
+    Watches watches;
     Store store;
 };
 
@@ -64,6 +66,7 @@ class Region {
     Clock& clock() const noexcept { return header().clock; }
     Duties& duties() const noexcept { return header().duties; }
     Store& store() const noexcept { return header().store; }
+    Watches& watches() const noexcept { return header().watches; }
 
     SessionSlot& session(std::uint32_t index) const noexcept { return base_.at<SessionSlot>(header().sessions)[index]; }
     PendingMark& prepared(std::uint32_t index) const noexcept { return base_.at<PendingMark>(header().prepared)[index]; }
