@@ -58,6 +58,9 @@ bool set_pending(const SetRequest& request, const core::Scope& scope, const Age&
     const std::size_t size = VARSIZE_ANY_EXHDR(request.value);
     if (age.birth == 0 || size > std::size_t{static_cast<unsigned>(pg::settings::max_entry_size_kb)} * 1024) return false;
 
+    // What waits for the commit is bounded too.
+    if (pg::pending().bytes() + size > pg::region().header().bytes / 4) return false;
+
     const Policy* policy = find_policy(request.key);
     const StoredValue value = encode(request.value);
     const core::Timestamp now = GetCurrentTimestamp();

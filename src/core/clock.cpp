@@ -12,11 +12,14 @@ void Clock::init(Version start) noexcept {
     floor_version_.store(start, std::memory_order_relaxed);
     floor_xmax_ = 0;   // below any snapshot's: valid for all, since nothing is registered yet
     floor_xcnt_ = 0;
+    floor_event_ = 0;
+    events_.store(0, std::memory_order_relaxed);
     start_ = start;
     for (Slot& slot : ring_) {
         slot.version.store(0, std::memory_order_relaxed);
         slot.xid.store(0, std::memory_order_relaxed);
         slot.max_xid.store(0, std::memory_order_relaxed);
+        slot.ended.store(0, std::memory_order_relaxed);
     }
 }
 
@@ -31,6 +34,7 @@ Version Clock::stamp(PendingMark& mark, FullXid xid) noexcept {
     std::atomic_thread_fence(std::memory_order_release);
     slot.xid.store(xid, std::memory_order_relaxed);
     slot.max_xid.store(max_xid_, std::memory_order_relaxed);
+    slot.ended.store(0, std::memory_order_relaxed);
     slot.version.store(version, std::memory_order_release);
 
     // Within the lock and before the version is public: whoever raises the floor reads the clock first and the marks after
@@ -38,6 +42,19 @@ Version Clock::stamp(PendingMark& mark, FullXid xid) noexcept {
     if (mark.version.load(std::memory_order_relaxed) == 0) mark.version.store(version, std::memory_order_relaxed);
     now_.store(version, std::memory_order_release);
     return version;
+}
+
+void Clock::end(Version first, Version last, FullXid xid) noexcept {
+    // Under the lock, so that a slot is not given to another registration between the look and the mark.
+    std::lock_guard guard(lock_);
+    const std::uint64_t event = events_.load(std::memory_order_relaxed) + 1;
+    for (Version version = std::max(first, last < kRing ? Version{1} : last - kRing + 1); version <= last; ++version) {
+        Slot& slot = ring_[version % kRing];
+        if (slot.version.load(std::memory_order_relaxed) == version && slot.xid.load(std::memory_order_relaxed) == xid) {
+            slot.ended.store(event, std::memory_order_relaxed);
+        }
+    }
+    events_.store(event, std::memory_order_release);
 }
 
 Version Clock::of(const SnapshotView& snapshot, bool* truncated) const noexcept {
@@ -48,10 +65,12 @@ Version Clock::of(const SnapshotView& snapshot, bool* truncated) const noexcept 
         if (slot.version.load(std::memory_order_acquire) == version) {
             const FullXid xid = slot.xid.load(std::memory_order_relaxed);
             const FullXid max_xid = slot.max_xid.load(std::memory_order_relaxed);
+            const std::uint64_t ended = slot.ended.load(std::memory_order_relaxed);
             std::atomic_thread_fence(std::memory_order_acquire);
             if (slot.version.load(std::memory_order_relaxed) == version) {
                 if (max_xid < snapshot.xmin) return settled;   // the own xid is never below the own xmin
-                if (!snapshot.finished(xid)) settled = version - 1;
+                const bool had_ended = ended != 0 && ended <= snapshot.ended_by;
+                if (!had_ended && !snapshot.finished(xid)) settled = version - 1;
                 continue;
             }
         }
@@ -78,11 +97,13 @@ void Clock::raise_floor(Version version, FullXid xmax, std::uint32_t xcnt) noexc
     floor_version_.store(version, std::memory_order_relaxed);
     floor_xmax_ = xmax;
     floor_xcnt_ = xcnt;
+    floor_event_ = events_.load(std::memory_order_relaxed) + 1;
+    events_.store(floor_event_, std::memory_order_release);
 }
 
 Version Clock::floor_for(const SnapshotView& snapshot) const noexcept {
     std::lock_guard guard(lock_);
-    const bool later = snapshot.xmax > floor_xmax_ || (snapshot.xmax == floor_xmax_ && snapshot.xcnt <= floor_xcnt_);
+    const bool later = (floor_event_ != 0 && floor_event_ <= snapshot.ended_by) || snapshot.xmax > floor_xmax_ || (snapshot.xmax == floor_xmax_ && snapshot.xcnt <= floor_xcnt_);
     return later ? floor_version_.load(std::memory_order_relaxed) : start_;
 }
 

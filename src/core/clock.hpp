@@ -22,6 +22,7 @@ struct SnapshotView {
     bool own_finished = false;   ///< treat own_xid as finished: what the snapshot will mean once the caller has committed
     bool (*running)(const void* context, FullXid xid) = nullptr;   ///< asked only for xmin <= xid < xmax, xid != own_xid
     const void* context = nullptr;
+    std::uint64_t ended_by = 0;   ///< `Clock::events` as it was before this snapshot was taken: who had ended by then is finished for it
 
     bool finished(FullXid xid) const noexcept {
         if (own_xid != 0 && xid == own_xid) return own_finished;
@@ -60,6 +61,13 @@ class Clock {
     /// transaction is visible or gone.
     Version stamp(PendingMark& mark, FullXid xid) noexcept;
 
+    /// Tells that the transaction, whose stamps lie between the two versions, is over: visible to every snapshot from now on, or gone.
+    void end(Version first, Version last, FullXid xid) noexcept;
+
+    /// Counts the ends that were told, and the floors: an order of time between them and the moments when snapshots are taken. What had ended
+    /// when this was read is finished for every snapshot that is taken later.
+    std::uint64_t events() const noexcept { return events_.load(std::memory_order_acquire); }
+
     /// clock(S). The snapshot must have been taken before the call: that order is what makes it safe.
     /// `truncated`, if given, is set where the answer is only the floor's because the ring was overrun.
     Version of(const SnapshotView& snapshot, bool* truncated = nullptr) const noexcept;
@@ -79,7 +87,7 @@ class Clock {
         std::atomic<Version> version;
         std::atomic<FullXid> xid;
         std::atomic<FullXid> max_xid;   // the largest xid registered at this or any earlier version
-        std::uint64_t unused;
+        std::atomic<std::uint64_t> ended;   // at which event; 0 = nobody has told
     };
 
     Version floor_for(const SnapshotView& snapshot) const noexcept;
@@ -90,6 +98,8 @@ class Clock {
     std::atomic<Version> floor_version_;
     FullXid floor_xmax_;
     std::uint32_t floor_xcnt_;
+    std::uint64_t floor_event_;
+    std::atomic<std::uint64_t> events_;
     Version start_;   // nothing is registered at or below it
     alignas(64) Slot ring_[kRing];
 };

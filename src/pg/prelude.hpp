@@ -33,6 +33,11 @@ extern "C" {
 #include "utils/elog.h"
 #include "utils/memutils.h"
 #include "utils/palloc.h"
+
+// From 16 on the accessors of variable-length values have a header of their own; before, postgres.h holds them.
+#if __has_include("varatt.h")
+#include "varatt.h"
+#endif
 }
 
 // The server renames the printf family and strerror to its own; std::snprintf would then name a

@@ -87,7 +87,15 @@ core::Version clock_of(const core::SnapshotView& view) {
     return clock;
 }
 
+/// The clock's events when the last transaction of this backend ended. Every snapshot held since, but for imported ones, is later.
+constinit std::uint64_t ended_by = 0;
+
 }   // namespace
+
+void end_snapshots() noexcept {
+    forget_snapshots();
+    ended_by = detail::session != nullptr ? region().clock().events() : 0;
+}
 
 void forget_snapshots() noexcept {
     // What was worked out for a transaction without an id is still true of an equal snapshot, as long as nothing is registered since.
@@ -118,11 +126,12 @@ core::Version fill_clock() {
     const core::Version active = snapshot_clock();
     if (active == 0 || IsolationUsesXactSnapshot()) return active;   // there is but one snapshot
 
-    // Of the other snapshots that this backend may hold it is known that none has an older xmin than this. Where nothing registered is as
-    // young, they all agree; otherwise what they disagree about counts as unfinished.
+    // Of the other snapshots that this backend may hold (an outer query's, a cursor's) two things are known: none has an older xmin than this, and
+    // none was taken before this transaction began. What is unfinished by both may be so for one of them.
     refresh_reference();
     core::SnapshotView oldest;
     oldest.xmin = oldest.xmax = widen(TransactionXmin);
+    oldest.ended_by = ended_by;
     return std::min(active, region().clock().of(oldest));
 }
 

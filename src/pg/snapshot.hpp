@@ -28,7 +28,10 @@ void reap_prepared();
 /// Registrations since the floor was raised after which it is time to raise it again.
 inline constexpr core::Version kFloorLag = core::Clock::kRing / 4;
 
-/// Forgets what is remembered about snapshots: at the end of a transaction, and after a stamp.
+/// Forgets what is remembered about snapshots: after a stamp.
 void forget_snapshots() noexcept;
+
+/// At the end of a transaction, when this backend holds no snapshot: forgets, and notes which transactions had ended by then.
+void end_snapshots() noexcept;
 
 }   // namespace cache_ext::pg

@@ -27,6 +27,7 @@ struct State {
     bool ending = false;   // pre-commit work is done: what is added now is stamped at once
     core::Version first_stamp = 0;
     core::Version last_stamp = 0;
+    core::FullXid xid = 0;   // under which it was stamped
     core::PendingMark* prepared = nullptr;   // the mark that outlives the session
     core::FullXid prepared_xid = 0;
     TimestampTz hits_flushed_at = 0;
@@ -95,6 +96,7 @@ void stamp(State& s, bool preparing) {
         s.stamped_everything = true;
     }
     if (s.first_stamp == 0) s.first_stamp = version;
+    s.xid = xid;
     s.last_stamp = version;
     forget_snapshots();
 }
@@ -140,6 +142,7 @@ void finish(State& s, bool committed) noexcept {
         core::SessionSlot& own = session();
         // Only now, after the transaction is visible or gone.
         own.mark.version.store(0, std::memory_order_release);
+        if (s.first_stamp != 0 && s.prepared == nullptr) region().clock().end(s.first_stamp, s.last_stamp, s.xid);
         if (own.hits.used()) {
             const TimestampTz now = GetCurrentStatementStartTimestamp();
             if (now - s.hits_flushed_at >= USECS_PER_SEC || now < s.hits_flushed_at) {
@@ -156,7 +159,7 @@ void finish(State& s, bool committed) noexcept {
     s.first_stamp = 0;
     s.last_stamp = 0;
     s.prepared = nullptr;
-    forget_snapshots();
+    end_snapshots();
 }
 
 void release_own_prepared(State& s) noexcept {
