@@ -4,9 +4,11 @@
 #include "pg/attach.hpp"
 #include "pg/guard.hpp"
 #include "pg/identity.hpp"
+#include "pg/observe.hpp"
 #include "pg/settings.hpp"
 #include "pg/space.hpp"
 #include "pg/transaction.hpp"
+#include "pg/writes.hpp"
 
 CACHE_EXT_EXPORT const Pg_magic_struct* Pg_magic_func(void);
 CACHE_EXT_EXPORT void _PG_init(void);
@@ -22,5 +24,7 @@ extern "C" void _PG_init() {
     pg::init_space();
     pg::init_identity();
     pg::init_transaction();
+    pg::init_writes();
+    pg::init_observe();
     api::init_policies();
 }

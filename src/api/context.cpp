@@ -3,10 +3,12 @@
 #include <ctime>
 
 #include "api/policies.hpp"
+#include "pg/observe.hpp"
 #include "pg/settings.hpp"
 #include "pg/snapshot.hpp"
 #include "pg/space.hpp"
 #include "pg/transaction.hpp"
+#include "pg/writes.hpp"
 
 extern "C" {
 #include "access/xact.h"
@@ -24,25 +26,34 @@ constexpr std::int64_t kEpochMicros = static_cast<std::int64_t>(POSTGRES_EPOCH_J
 /// By how much the coarse clock may lag: a tick of the slowest kernels, and then some.
 constexpr core::Timestamp kCoarseLag = 20'000;
 
-/// Whether the transaction itself has invalidated the entry that was found. Slow, and only asked while something is pending.
+/// Whether the transaction itself has invalidated the entry that was found, or written what it depends on. Slow, and only asked while it has
+/// something pending or has written.
 bool invalidated_here(const core::Scope& scope, std::string_view key) {
     const pg::Pending& pending = pg::pending();
-    if (!pending.has_invalidations()) return false;
+    const bool has_writes = pg::has_own_writes();
+    if (!pending.has_invalidations() && !has_writes) return false;
     const core::Base base = pg::region().base();
     core::Store& store = pg::region().store();
     char text[core::kMaxTags * core::kMaxTagBytes];
     std::string_view tags[core::kMaxTags];
     std::size_t count = 0;
+    Oid relations[core::kMaxTags];
+    std::size_t relation_count = 0;
     const core::Key name{scope.id, key, store.key_hash(scope.id, key)};
     store.visit_one(base, name, [&](const core::EntryInfo& e) {
         std::size_t at = 0;
-        for (; count < e.tag_count; ++count) {
-            const std::string_view tag = core::Store::tag(base, e.tags[count]).text();
+        for (std::uint32_t i = 0; i < e.tag_count; ++i) {
+            const std::string_view tag = core::Store::tag(base, e.tags[i]).text();
+            if (core::Store::tag(base, e.tags[i]).space != e.space) {
+                relations[relation_count++] = pg::RelationTag::relation_of(tag);
+                continue;
+            }
             std::memcpy(text + at, tag.data(), tag.size());
-            tags[count] = {text + at, tag.size()};
+            tags[count++] = {text + at, tag.size()};
             at += tag.size();
         }
     });
+    if (has_writes && std::any_of(relations, relations + relation_count, pg::wrote_relation)) return true;
     return pending.invalidated_at(scope, key, std::span(tags, count)) != 0;
 }
 
@@ -61,6 +72,9 @@ bool may_read(const pg::PendingSet& set, core::Version clock) {
         const core::TagName name{set.scope.space, tag, store.tags().hash(set.scope.space, tag)};
         if (store.tags().version(base, name) > set.birth) return false;
     }
+    for (const Oid relation : set.relations) {
+        if (store.tags().version(base, pg::RelationTag(relation).name()) > set.birth || (pg::has_own_writes() && pg::wrote_relation(relation))) return false;
+    }
     return store.pattern_allows(set.birth, set.scope, set.key);
 }
 
@@ -78,7 +92,7 @@ bool look_in(const core::Scope& scope, std::string_view key, core::Version clock
     const core::Timestamp now = coarse_now();
     if (store.find(pg::region().base(), name, clock, now, found.entry) != core::Found::kHit) return false;
     if (found.entry.expires_at - now <= kCoarseLag && has_expired(found.entry.expires_at)) return false;
-    if (!pending.empty() && invalidated_here(scope, key)) [[unlikely]] return false;
+    if ((!pending.empty() || pg::has_own_writes()) && invalidated_here(scope, key)) [[unlikely]] return false;
     found.where = Visible::Where::kRegion;
     return true;
 }
@@ -114,9 +128,13 @@ Visible look_up(std::string_view key) {
     const pg::Caller& caller = pg::caller();
     if (!caller.is_shared) {
         found.own_scope = look_in(own_scope(caller), key, clock, found);
-        if (found.own_scope) return found;
+        if (found.own_scope) {
+            pg::note_cached_read();
+            return found;
+        }
     }
     look_in(shared_scope(caller), key, clock, found);
+    if (found.where != Visible::Where::kNowhere) pg::note_cached_read();
     return found;
 }
 

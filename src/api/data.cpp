@@ -2,6 +2,7 @@
 
 #include "api/args.hpp"
 #include "api/context.hpp"
+#include "api/reading.hpp"
 #include "api/storing.hpp"
 #include "api/value.hpp"
 #include "pg/guard.hpp"
@@ -26,50 +27,6 @@ namespace {
 
 /// One hit in so many has its duration measured.
 constexpr std::uint64_t kTimedHits = 1024;
-
-std::uint64_t nanoseconds() noexcept {
-    timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(now.tv_nsec);
-}
-
-/// Looks up, copies out and counts. Null where there is nothing that the caller may have, or nothing as young as `max_age`.
-bool read(std::string_view key, std::int64_t max_age, Datum& value, Visible& found) {
-    constexpr int kTries = 4;
-    for (int attempt = 0; attempt < kTries; ++attempt) {
-        found = look_up(key);
-        if (found.where == Visible::Where::kNowhere) break;
-        const bool pending = found.where == Visible::Where::kPending;
-        const core::Timestamp created_at = pending ? found.pending->created_at : found.entry.created_at;
-        if (max_age > 0 && GetCurrentTimestamp() - created_at > max_age) break;
-        if (pending) {
-            value = decode(found.pending->value, found.pending->encoding);
-        } else if (!fetch(found.entry, value)) {
-            continue;   // it has just gone
-        }
-        count_hit(found);
-        return true;
-    }
-    found.where = Visible::Where::kNowhere;
-    return false;
-}
-
-void log_operation(const char* what, std::string_view key, const char* outcome) {
-    if (!pg::settings::log_operations) return;
-    ereport(LOG, (errmsg("cache_ext: %s \"%.*s\": %s", what, static_cast<int>(key.size()), key.data(), outcome), errhidestmt(true)));
-}
-
-/// Reads, and counts a miss if it is one.
-bool read_or_miss(std::string_view key, std::int64_t max_age, Datum& value, Visible& found) {
-    if (!usable()) return false;
-    if (read(key, max_age, value, found)) {
-        log_operation("get", key, "hit");
-        return true;
-    }
-    count_miss(key);
-    log_operation("get", key, "miss");
-    return false;
-}
 
 Datum texts_to_array(const std::string_view* texts, int count) {
     auto* elements = static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<std::size_t>(std::max(count, 1))));
@@ -98,6 +55,7 @@ void read_details(const Visible& found, std::string_view key, Details& out) {
     store.visit_one(base, {scope, key, store.key_hash(scope, key)}, [&](const core::EntryInfo& e) {
         std::size_t at = 0;
         for (std::uint32_t i = 0; i < e.tag_count; ++i) {
+            if (core::Store::tag(base, e.tags[i]).space != e.space) break;   // the relations that it depends on
             const std::string_view tag = core::Store::tag(base, e.tags[i]).text();
             std::memcpy(out.text + at, tag.data(), tag.size());
             out.tags[out.tag_count++] = {out.text + at, tag.size()};

@@ -29,7 +29,7 @@ struct Reach {
     }
 };
 
-/// The tags of an entry, wherever it lies.
+/// The tags of an entry that users gave it, wherever it lies.
 class TagView {
   public:
     class Iterator {
@@ -43,7 +43,10 @@ class TagView {
         const TagView* view_;
         std::size_t at_;
     };
-    TagView(core::Base base, const core::EntryInfo& entry) : base_(base), refs_(entry.tags), count_(entry.tag_count) {}
+    TagView(core::Base base, const core::EntryInfo& entry) : base_(base), refs_(entry.tags), count_(0) {
+        // The relations that it depends on come after them, in a space of their own.
+        while (count_ < entry.tag_count && core::Store::tag(base, refs_[count_]).space == entry.space) ++count_;
+    }
     explicit TagView(const std::vector<std::string>& texts) : texts_(&texts), count_(texts.size()) {}
 
     std::string_view operator[](std::size_t i) const { return texts_ ? std::string_view((*texts_)[i]) : core::Store::tag(base_, refs_[i]).text(); }

@@ -7,6 +7,7 @@
 #include "pg/settings.hpp"
 #include "pg/snapshot.hpp"
 #include "pg/transaction.hpp"
+#include "pg/writes.hpp"
 
 extern "C" {
 #include "access/xact.h"
@@ -36,7 +37,40 @@ void describe(pg::PendingSet& set, const SetRequest& request, const Policy* poli
             if (std::find(set.tags.begin(), set.tags.end(), tag) == set.tags.end()) set.tags.push_back(tag);
         }
     }
+    if (request.relations != nullptr) {
+        set.relations.assign(request.relations, request.relations + request.relation_count);
+        set.relations.push_back(pg::kAnyRelation);
+    }
     set.value.assign(value.bytes.begin(), value.bytes.end());
+}
+
+/// Makes a set of a request and hands it to `store(set)`, which says whether it took it. False where it is refused before, or memory runs out.
+template <class Store>
+bool with_set(const SetRequest& request, const core::Scope& scope, const Age& age, Store&& store) {
+    if (age.birth == 0 || VARSIZE_ANY_EXHDR(request.value) > std::size_t{static_cast<unsigned>(pg::settings::max_entry_size_kb)} * 1024) return false;
+    const Policy* policy = find_policy(request.key);
+    const StoredValue value = encode(request.value);
+    const core::Timestamp now = GetCurrentTimestamp();
+    const std::int64_t life = lifetime(request, policy);
+
+    // From here on only C++: nothing raises.
+    try {
+        pg::PendingSet set{};
+        describe(set, request, policy, value);
+        if (set.tags.size() + set.relations.size() > core::kMaxTags) return false;
+        set.scope = scope;
+        set.level = pg::transaction_level();
+        set.encoding = value.encoding;
+        set.birth = age.birth;
+        set.created_at = now;
+        set.expires_at = now + life;
+        set.compute_us = request.compute_us;
+        set.only_if_absent = request.only_if_absent;
+        set.command = GetCurrentCommandId(false);
+        return store(set);
+    } catch (const std::bad_alloc&) {
+        return false;
+    }
 }
 
 }   // namespace
@@ -55,45 +89,29 @@ bool age_by_lease(const core::Scope& scope, std::string_view key, Age& age) {
 }
 
 bool set_pending(const SetRequest& request, const core::Scope& scope, const Age& age) {
-    const std::size_t size = VARSIZE_ANY_EXHDR(request.value);
-    if (age.birth == 0 || size > std::size_t{static_cast<unsigned>(pg::settings::max_entry_size_kb)} * 1024) return false;
-
+    // What it was computed from may hold this transaction's own writes already; whether they came before it or after is not known.
+    if (request.relations != nullptr && pg::has_own_writes()) {
+        if (pg::wrote_relation(pg::kAnyRelation) || std::any_of(request.relations, request.relations + request.relation_count, pg::wrote_relation)) return false;
+    }
     // What waits for the commit is bounded too.
-    if (pg::pending().bytes() + size > pg::region().header().bytes / 4) return false;
+    if (pg::pending().bytes() + VARSIZE_ANY_EXHDR(request.value) > pg::region().header().bytes / 4) return false;
 
-    const Policy* policy = find_policy(request.key);
-    const StoredValue value = encode(request.value);
-    const core::Timestamp now = GetCurrentTimestamp();
-    const std::int64_t life = lifetime(request, policy);
     core::Version newest = 0;
     const core::Version after_commit = pg::pending().has_invalidations() ? pg::clock_after_commit(newest) : 0;
-
-    // From here on only C++: nothing raises.
-    try {
-        pg::PendingSet set{};
-        describe(set, request, policy, value);
-        if (set.tags.size() > core::kMaxTags) return false;
-        set.scope = scope;
-        set.level = pg::transaction_level();
-        set.encoding = value.encoding;
-        set.birth = age.birth;
-        set.created_at = now;
-        set.expires_at = now + life;
-        set.compute_us = request.compute_us;
-        set.only_if_absent = request.only_if_absent;
-        set.command = GetCurrentCommandId(false);
-
+    return with_set(request, scope, age, [&](pg::PendingSet& set) {
         if (const pg::Sequence last = pg::pending().invalidated_at(scope, set.key, set.tags); last != 0) {
             // Computed before this transaction invalidated it; or after, which can be published only if nothing else has happened that the
-            // value does not reflect.
-            if (last > age.sequence || after_commit != newest) return false;
+            // value does not reflect, a later write to what it was computed from among it.
+            if (last > age.sequence || after_commit != newest || !set.relations.empty()) return false;
             set.through_newest = newest;
         }
         pg::pending().add(std::move(set));
-    } catch (const std::bad_alloc&) {
-        return false;
-    }
-    return true;
+        return true;
+    });
+}
+
+bool publish_now(const SetRequest& request, const core::Scope& scope, const Age& age) {
+    return with_set(request, scope, age, [](pg::PendingSet& set) { return pg::publish_now(set); });
 }
 
 }   // namespace cache_ext::api

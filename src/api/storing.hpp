@@ -17,6 +17,8 @@ struct SetRequest {
     const varlena* value = nullptr;   ///< detoasted
     std::int64_t duration = 0;   ///< microseconds; 0 = the policy's or the default
     Texts tags;
+    const Oid* relations = nullptr;   ///< that it was computed from, and that are watched; null: not tracked
+    int relation_count = 0;
     std::uint32_t compute_us = 0;
     bool only_if_absent = false;
 };
@@ -29,6 +31,10 @@ struct Age {
 
 /// Puts a value among the transaction's pending work. False: refused. Raises only as the server's own functions do.
 bool set_pending(const SetRequest& request, const core::Scope& scope, const Age& age);
+
+/// The same for a value that depends on nothing uncommitted: others get it at once, whatever becomes of this transaction, which has neither an xid
+/// nor anything pending. False: refused.
+bool publish_now(const SetRequest& request, const core::Scope& scope, const Age& age);
 
 /// The age of a value that answers a miss of this session, if there was one, and else is current as of this statement. False: it
 /// may have been computed from writes that were rolled back.

@@ -7,6 +7,7 @@
 #include "core/clock.hpp"
 #include "core/session.hpp"
 #include "core/store.hpp"
+#include "core/watches.hpp"
 
 namespace cache_ext::core {
 
@@ -23,7 +24,7 @@ struct RegionOptions {
 /// The head of the region. Everything else in it is found from here by Refs.
 struct RegionHeader {
     static constexpr std::uint64_t kMagic = 0x7478655f65686361ULL;
-    static constexpr std::uint32_t kLayoutVersion = 1;
+    static constexpr std::uint32_t kLayoutVersion = 2;
 
     std::uint64_t magic;
     std::uint32_t layout_version;
@@ -36,6 +37,7 @@ struct RegionHeader {
     std::atomic<FullXid> next_xid;   ///< snapshots with an older xmin neither read nor fill: what they wait for may have left no mark here
     std::atomic<std::uint64_t> work;   ///< duties that wait for a worker, as bits
     Clock clock;
+    Watches watches;
     Store store;
 };
 
@@ -60,6 +62,7 @@ class Region {
     RegionHeader& header() const noexcept { return *reinterpret_cast<RegionHeader*>(base_.p); }
     Clock& clock() const noexcept { return header().clock; }
     Store& store() const noexcept { return header().store; }
+    Watches& watches() const noexcept { return header().watches; }
 
     SessionSlot& session(std::uint32_t index) const noexcept { return base_.at<SessionSlot>(header().sessions)[index]; }
     PendingMark& prepared(std::uint32_t index) const noexcept { return base_.at<PendingMark>(header().prepared)[index]; }

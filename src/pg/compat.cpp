@@ -1,7 +1,9 @@
 #include "pg/compat.hpp"
 
 extern "C" {
+#include "access/xact.h"
 #include "storage/proc.h"
+#include "utils/pgstat_internal.h"
 #if PG_VERSION_NUM < 170000
 // 17 replaced backend ids by the numbers of the PGPROC array.
 #include "storage/backendid.h"
@@ -23,6 +25,22 @@ int backend_index() noexcept {
 int max_backend_slots() noexcept {
     // Auxiliary processes come after the backends in both numberings.
     return MaxBackends + NUM_AUXILIARY_PROCS;
+}
+
+bool any_written_relation(bool (*test)(void* context, Oid relation), void* context) {
+    // The counts that each nesting level keeps until its end is known: the server's own book of what was written.
+    for (const PgStat_SubXactStatus* level = pgstat_get_xact_stack_level(GetCurrentTransactionNestLevel()); level != nullptr; level = level->prev) {
+        for (const PgStat_TableXactStatus* table = level->first; table != nullptr; table = table->next) {
+#if PG_VERSION_NUM >= 160000
+            const Oid relation = table->parent->id;
+#else
+            // 16 renamed the field.
+            const Oid relation = table->parent->t_id;
+#endif
+            if (test(context, relation)) return true;
+        }
+    }
+    return false;
 }
 
 void SettingRef::take(config_generic* record) noexcept {

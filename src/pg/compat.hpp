@@ -19,6 +19,11 @@ namespace cache_ext::pg {
 /// One more than the greatest backend_index() of the server. Known once MaxBackends is (shmem_request_hook and later).
 [[nodiscard]] int max_backend_slots() noexcept;
 
+/// Asks `test` about each relation that the current transaction has written and not rolled back, until it says yes; the result is whether it
+/// did. Writes by any means are known (DML, COPY, cascades, TRUNCATE, REFRESH, logical replication), to tables kept as heaps and while track_counts
+/// was on. A relation may be asked about twice. Only in a transaction.
+[[nodiscard]] bool any_written_relation(bool (*test)(void* context, Oid relation), void* context);
+
 /// Reads a setting by name through the variable that it is kept in, at a few ns a read instead of a search
 /// by name. Works for settings that do not exist (yet), appear, are replaced by a library that defines
 /// them, or go when a library reserves their prefix. Trivially copyable; raises nothing.

@@ -43,6 +43,7 @@ struct PendingSet {
     core::Scope scope;
     std::string key;
     std::vector<std::string> tags;
+    std::vector<std::uint32_t> relations;   ///< what it was computed from, where that is tracked: table OIDs and kAnyRelation
     std::vector<std::byte> value;   ///< as it will be stored
     core::Encoding encoding;
     core::Version birth;

@@ -5,6 +5,7 @@
 #include "pg/attach.hpp"
 #include "pg/settings.hpp"
 #include "pg/snapshot.hpp"
+#include "pg/writes.hpp"
 
 extern "C" {
 #include "access/transam.h"
@@ -25,6 +26,7 @@ struct State {
     std::size_t stamped = 0;   // how many of the pending invalidations have their version
     bool stamped_everything = false;
     bool ending = false;   // pre-commit work is done: what is added now is stamped at once
+    bool preparing = false;   // and the end is PREPARE TRANSACTION
     core::Version first_stamp = 0;
     core::Version last_stamp = 0;
     core::FullXid xid = 0;   // under which it was stamped
@@ -65,10 +67,11 @@ void stamp_one(const Invalidation& i, core::Version version) noexcept {
 }
 
 /// Gives everything pending that has none yet a version. Before the transaction can become visible.
-void stamp(State& s, bool preparing) {
+void stamp(State& s) {
     const auto& invalidations = s.pending.invalidations();
     const bool everything = s.pending.everything() && !s.stamped_everything;
-    if (s.stamped == invalidations.size() && !everything) return;
+    const bool writes = wrote_watched();
+    if (s.stamped == invalidations.size() && !everything && !writes) return;
     if (!attached()) {
         // Nobody could be told, so nobody may believe what is in there.
         disable_unreachable_region();
@@ -79,7 +82,7 @@ void stamp(State& s, bool preparing) {
     // On a standby there is no transaction id to be had, and none is needed: what is invalidated there is local.
     const core::FullXid xid = RecoveryInProgress() ? 0 : U64FromFullTransactionId(GetTopFullTransactionId());
     core::PendingMark* mark = &session().mark;
-    if (preparing && s.prepared == nullptr) {
+    if (s.preparing && s.prepared == nullptr) {
         reap_prepared();
         s.prepared = region().claim_prepared(xid);
         s.prepared_xid = xid;
@@ -95,33 +98,29 @@ void stamp(State& s, bool preparing) {
         region().store().stamp_space(region().base(), s.pending.everything_space(), version);
         s.stamped_everything = true;
     }
+    if (writes) {
+        stamp_writes(version);
+        session().counters.add(core::Counter::kInvalidations);
+    }
     if (s.first_stamp == 0) s.first_stamp = version;
     s.xid = xid;
     s.last_stamp = version;
     forget_snapshots();
 }
 
-/// Puts one pending set into the region, after the commit. Cannot fail: what does not fit is dropped.
-void publish(const State& s, const PendingSet& set, core::Timestamp now) noexcept {
-    if (s.pending.invalidated_at(set.scope, set.key, set.tags) > set.sequence) return;
-    core::NewEntry entry;
-    entry.birth = set.birth;
-    if (set.through_newest != 0) {
-        // It reflects what this transaction invalidated, so it may be born with that very version; but then nobody else may have taken
-        // one in between, whose effect it would have to reflect too.
-        if (s.first_stamp != set.through_newest + 1 || s.last_stamp != s.first_stamp) return;
-        entry.birth = s.last_stamp;
-    }
-    if (set.expires_at <= now) return;
-
+/// Puts a value into the region. What does not fit is dropped.
+bool put(const PendingSet& set, core::Version birth, core::Timestamp now) noexcept {
     core::Store& store = region().store();
+    core::NewEntry entry;
     std::array<core::TagName, core::kMaxTags> tags;
-    for (std::size_t i = 0; i < set.tags.size(); ++i) {
-        tags[i] = {set.scope.space, set.tags[i], store.tags().hash(set.scope.space, set.tags[i])};
-    }
+    std::size_t count = 0;
+    for (const std::string& tag : set.tags) tags[count++] = {set.scope.space, tag, store.tags().hash(set.scope.space, tag)};
+    std::array<std::optional<RelationTag>, core::kMaxTags> relations;
+    for (std::size_t i = 0; i < set.relations.size(); ++i) tags[count++] = relations[i].emplace(set.relations[i]).name();
     entry.scope = &set.scope;
     entry.key = {set.scope.id, set.key, store.key_hash(set.scope.id, set.key)};
-    entry.tags = {tags.data(), set.tags.size()};
+    entry.tags = {tags.data(), count};
+    entry.birth = birth;
     entry.value = set.value;
     entry.encoding = set.encoding;
     entry.created_at = set.created_at;
@@ -131,6 +130,20 @@ void publish(const State& s, const PendingSet& set, core::Timestamp now) noexcep
     entry.now = now;
     const core::Put result = store.put(region().base(), session(), entry, quota());
     session().counters.add(result == core::Put::kStored ? core::Counter::kSets : core::Counter::kRefusedSets);
+    return result == core::Put::kStored;
+}
+
+/// Puts one pending set into the region, after the commit. Cannot fail.
+void publish(const State& s, const PendingSet& set, core::Timestamp now) noexcept {
+    if (s.pending.invalidated_at(set.scope, set.key, set.tags) > set.sequence) return;
+    core::Version birth = set.birth;
+    if (set.through_newest != 0) {
+        // It reflects what this transaction invalidated, so it may be born with that very version; but then nobody else may have taken
+        // one in between, whose effect it would have to reflect too.
+        if (s.first_stamp != set.through_newest + 1 || s.last_stamp != s.first_stamp) return;
+        birth = s.last_stamp;
+    }
+    if (set.expires_at > now) put(set, birth, now);
 }
 
 bool wrote(const State& s) noexcept {
@@ -155,7 +168,8 @@ void finish(State& s, bool committed) noexcept {
     s.pending.clear();
     s.stamped = 0;
     s.stamped_everything = false;
-    s.ending = false;
+    s.ending = s.preparing = false;
+    forget_writes();
     s.first_stamp = 0;
     s.last_stamp = 0;
     s.prepared = nullptr;
@@ -174,8 +188,9 @@ void on_transaction(XactEvent event, void* /*argument*/) {
     switch (event) {
         case XACT_EVENT_PRE_COMMIT:
         case XACT_EVENT_PRE_PREPARE:
-            stamp(s, event == XACT_EVENT_PRE_PREPARE);
-            s.ending = s.pending.has_invalidations() || s.pending.has_sets();
+            s.preparing = event == XACT_EVENT_PRE_PREPARE;
+            stamp(s);
+            s.ending = true;
             break;
         case XACT_EVENT_COMMIT:
             if (s.pending.has_sets() && attached()) {
@@ -222,7 +237,15 @@ void invalidate(InvalidationKind kind, const core::Scope& scope, std::string_vie
     State& s = state();
     s.pending.invalidate(kind, scope, text, transaction_level());
     // Another extension's own work before the commit.
-    if (s.ending) stamp(s, s.prepared != nullptr);
+    if (s.ending) stamp(s);
+}
+
+bool publish_now(const PendingSet& set) noexcept { return put(set, set.birth, GetCurrentTimestamp()); }
+
+bool is_ending() noexcept { return state().ending; }
+
+void stamp_if_ending() noexcept {
+    if (state().ending) stamp(state());
 }
 
 core::Quota quota() noexcept {

@@ -22,6 +22,16 @@ int transaction_level() noexcept;
 /// Adds an invalidation to the transaction. It takes effect for this transaction at once, for others when it commits. Raises nothing and takes no lock.
 void invalidate(InvalidationKind kind, const core::Scope& scope, std::string_view text) noexcept;
 
+/// Puts a value into the region at once. Only for one that depends on nothing uncommitted. Whether it is there now; fails like a set that is
+/// refused.
+bool publish_now(const PendingSet& set) noexcept;
+
+/// Whether the transaction's pre-commit work is done.
+bool is_ending() noexcept;
+
+/// Where that is so, stamps what has come since.
+void stamp_if_ending() noexcept;
+
 /// How much private memory may be taken, from the settings.
 core::Quota quota() noexcept;
 

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "core/clock.hpp"
+
+namespace cache_ext::core {
+
+/// Which relations cached results depend on, so that only those who write one of them have to tell, and since when they do.
+///
+/// A relation is known by a hash; relations that share a cell are watched together. Once watched, for ever: nothing is ever taken back.
+///
+/// What has to hold when watching begins: a transaction that looked at the cell before it was marked, and so will tell nothing, is older than the
+/// transaction id that is recorded here. That is why the cell is marked first and the next id is read after: a transaction looks when it already has its
+/// id, and both ids are read and given out under one lock of the server, which orders the mark and the look. The cell *ripens* when no snapshot is left
+/// for which a transaction below that id may be unfinished; then nobody can tell the silent ones from those who told, and results may be kept.
+///
+/// Shared, in the region. Locking: none.
+class Watches {
+  public:
+    static constexpr std::uint32_t kCells = 4096;
+
+    /// Whether anything at all is watched.
+    bool any() const noexcept { return any_.load(std::memory_order_relaxed); }
+
+    /// Whether who writes this relation has to tell. Asked with an id of one's own, and before one can be visible.
+    bool watched(std::uint64_t hash) const noexcept { return cell(hash).load(std::memory_order_relaxed) != 0; }
+
+    /// Watches the relation if it is not watched yet. The id below which there may be writers who tell nothing; 0: there are none any more.
+    /// `next_xid()` reads the server's next transaction id under the lock that gives ids out.
+    template <class NextXid>
+    FullXid watch(std::uint64_t hash, NextXid&& next_xid) noexcept {
+        std::atomic<FullXid>& at = cell(hash);
+        FullXid seen = at.load(std::memory_order_acquire);
+        if (seen == kRipe) return 0;
+        if (seen > kMarked) return seen;
+        any_.store(true, std::memory_order_relaxed);
+        if (seen == 0) at.compare_exchange_strong(seen, kMarked, std::memory_order_acq_rel);
+        const FullXid next = next_xid();
+        FullXid expected = kMarked;
+        if (at.compare_exchange_strong(expected, next, std::memory_order_acq_rel)) return next;
+        return expected == kRipe ? 0 : expected;
+    }
+
+    /// Every snapshot that is held, and so every later one, takes those who told nothing for finished.
+    void ripen(std::uint64_t hash) noexcept { cell(hash).store(kRipe, std::memory_order_release); }
+
+  private:
+    static constexpr FullXid kMarked = 1;   // no transaction has this id
+    static constexpr FullXid kRipe = UINT64_MAX;
+
+    std::atomic<FullXid>& cell(std::uint64_t hash) noexcept { return cells_[hash % kCells]; }
+    const std::atomic<FullXid>& cell(std::uint64_t hash) const noexcept { return cells_[hash % kCells]; }
+
+    std::atomic<bool> any_;
+    std::atomic<FullXid> cells_[kCells];   // 0 = not watched
+};
+
+}   // namespace cache_ext::core
