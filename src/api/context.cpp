@@ -68,7 +68,7 @@ bool may_read(const pg::PendingSet& set, core::Version clock) {
         store.tags().cell(base, store.key_cell_hash(set.scope.space, set.key)) > set.birth) {
         return false;
     }
-    for (const std::string& tag : set.tags) {
+    for (const std::string_view tag : set.tags) {
         const core::TagName name{set.scope.space, tag, store.tags().hash(set.scope.space, tag)};
         if (store.tags().version(base, name) > set.birth) return false;
     }

@@ -44,7 +44,7 @@ struct Details {
 
 void read_details(const Visible& found, std::string_view key, Details& out) {
     if (found.where == Visible::Where::kPending) {
-        for (const std::string& tag : found.pending->tags) out.tags[out.tag_count++] = tag;
+        for (const std::string_view tag : found.pending->tags) out.tags[out.tag_count++] = tag;
         return;
     }
     core::Store& store = pg::region().store();
