@@ -3,6 +3,7 @@
 SELECT current_setting('pg_local_cache.binary_version', true) IS NOT NULL AS installed \gset
 \if :installed
 
+CREATE ROLE local_cache_worker LOGIN;   -- its attach_table wants its worker's role to be there
 CREATE EXTENSION IF NOT EXISTS pg_local_cache;
 CREATE TABLE bench.mapped (id bigint PRIMARY KEY, value jsonb NOT NULL);
 INSERT INTO bench.mapped SELECT n, value FROM bench.item;
