@@ -3,8 +3,12 @@
 SELECT current_setting('pg_local_cache.binary_version', true) IS NOT NULL AS installed \gset
 \if :installed
 
-CREATE ROLE local_cache_worker LOGIN;   -- its attach_table wants its worker's role to be there
+-- The role of its workers has to be there, though nothing here uses it.
+CREATE ROLE local_cache_worker LOGIN NOINHERIT;
 CREATE EXTENSION IF NOT EXISTS pg_local_cache;
+GRANT CONNECT ON DATABASE postgres TO local_cache_worker;
+GRANT USAGE ON SCHEMA local_cache TO local_cache_worker;
+GRANT SELECT ON local_cache.mapping TO local_cache_worker;
 CREATE TABLE bench.mapped (id bigint PRIMARY KEY, value jsonb NOT NULL);
 INSERT INTO bench.mapped SELECT n, value FROM bench.item;
 VACUUM (FREEZE, ANALYZE) bench.mapped;
