@@ -3,9 +3,9 @@
 
 CREATE PROCEDURE bench.fill(entries bigint) LANGUAGE plpgsql AS $$
 BEGIN
-    FOR first IN 1 .. entries BY 10000 LOOP
+    FOR lowest IN 1 .. entries BY 10000 LOOP
         PERFORM set_cached_data(bench.key(n), bench.value(n), '1 day', CASE WHEN n = 1 THEN ARRAY['all', 'one'] ELSE ARRAY['all'] END)
-        FROM generate_series(first, least(first + 9999, entries)) n;
+        FROM generate_series(lowest, least(lowest + 9999, entries)) n;
         COMMIT;
     END LOOP;
 END
