@@ -96,7 +96,7 @@ bool is_late(const pg::PendingSet& set) noexcept {
         store.tags().cell(base, store.key_cell_hash(set.scope.space, set.key)) > set.birth) {
         return true;
     }
-    for (const std::string& tag : set.tags) {
+    for (const std::string_view tag : set.tags) {
         const core::TagName name{set.scope.space, tag, store.tags().hash(set.scope.space, tag)};
         if (store.tags().version(base, name) > set.birth) return true;
     }

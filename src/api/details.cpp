@@ -13,7 +13,7 @@ namespace {
 
 void describe_pending(const pg::PendingSet& set, Details& out) noexcept {
     out.size_bytes = set.key.size() + set.value.size();
-    for (const std::string& tag : set.tags) {
+    for (const std::string_view tag : set.tags) {
         out.tags[out.tag_count++] = tag;
         out.size_bytes += tag.size();
     }

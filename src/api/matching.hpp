@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -47,9 +48,9 @@ class TagView {
         // The relations that it depends on come after them, in a space of their own.
         while (count_ < entry.tag_count && core::Store::tag(base, refs_[count_]).space == entry.space) ++count_;
     }
-    explicit TagView(const std::vector<std::string>& texts) : texts_(&texts), count_(texts.size()) {}
+    explicit TagView(std::span<const std::string_view> texts) : texts_(texts.data()), count_(texts.size()) {}
 
-    std::string_view operator[](std::size_t i) const { return texts_ ? std::string_view((*texts_)[i]) : core::Store::tag(base_, refs_[i]).text(); }
+    std::string_view operator[](std::size_t i) const { return texts_ != nullptr ? texts_[i] : core::Store::tag(base_, refs_[i]).text(); }
     std::size_t size() const { return count_; }
     Iterator begin() const { return {*this, 0}; }
     Iterator end() const { return {*this, count_}; }
@@ -57,7 +58,7 @@ class TagView {
   private:
     core::Base base_{};
     const core::Ref* refs_ = nullptr;
-    const std::vector<std::string>* texts_ = nullptr;
+    const std::string_view* texts_ = nullptr;
     std::size_t count_;
 };
 

@@ -28,22 +28,41 @@ std::int64_t lifetime(const SetRequest& request, const Policy* policy) {
     return std::max<std::int64_t>(1, static_cast<std::int64_t>(static_cast<double>(policy->duration) * (1 - shorter)));
 }
 
-/// Fills in everything that allocates. Throws std::bad_alloc.
-void describe(pg::PendingSet& set, const SetRequest& request, const Policy* policy, const StoredValue& value) {
-    set.key = request.key;
-    set.tags.reserve(static_cast<std::size_t>(request.tags.count));
-    for (const std::string_view tag : request.tags) set.tags.emplace_back(tag);
-    if (policy != nullptr) {
-        for (const std::string& tag : policy->tags) {
-            if (std::find(set.tags.begin(), set.tags.end(), tag) == set.tags.end()) set.tags.push_back(tag);
+/// The texts of a set, gathered from its request and its policy. Small enough for the stack, and not initialised.
+struct Gathered {
+    std::string_view* tags() noexcept { return reinterpret_cast<std::string_view*>(tag_bytes_); }
+    std::uint32_t relations[core::kMaxTags];
+
+    /// False: too many. `set` then shows what is in here.
+    bool gather(pg::PendingSet& set, const SetRequest& request, const Policy* policy) noexcept {
+        std::size_t count = 0;
+        const auto add = [&](std::string_view tag) {
+            if (count == core::kMaxTags) return false;
+            std::construct_at(tags() + count++, tag);
+            return true;
+        };
+        for (const std::string_view tag : request.tags) {
+            if (!add(tag)) return false;
         }
+        if (policy != nullptr) {
+            for (const std::string_view tag : policy->tags) {
+                if (std::find(tags(), tags() + count, tag) == tags() + count && !add(tag)) return false;
+            }
+        }
+        set.tags = {tags(), count};
+        if (request.relations != nullptr) {
+            const auto relation_count = static_cast<std::size_t>(request.relation_count);
+            if (count + relation_count + 1 > core::kMaxTags) return false;
+            std::copy_n(request.relations, relation_count, relations);
+            relations[relation_count] = pg::kAnyRelation;
+            set.relations = {relations, relation_count + 1};
+        }
+        return true;
     }
-    if (request.relations != nullptr) {
-        set.relations.assign(request.relations, request.relations + request.relation_count);
-        set.relations.push_back(pg::kAnyRelation);
-    }
-    set.value.assign(value.bytes.begin(), value.bytes.end());
-}
+
+  private:
+    alignas(std::string_view) std::byte tag_bytes_[core::kMaxTags * sizeof(std::string_view)];
+};
 
 /// Makes a set of a request and hands it to `store(set)`, which says whether it took it. False where it is refused before, or memory runs out.
 template <class Store>
@@ -57,8 +76,10 @@ bool with_set(const SetRequest& request, const core::Scope& scope, const Age& ag
     // From here on only C++: nothing raises.
     try {
         pg::PendingSet set{};
-        describe(set, request, policy, value);
-        if (set.tags.size() + set.relations.size() > core::kMaxTags) return false;
+        Gathered texts;
+        if (!texts.gather(set, request, policy)) return false;
+        set.key = request.key;
+        set.value = value.bytes;
         set.scope = scope;
         set.level = pg::transaction_level();
         set.encoding = value.encoding;
@@ -109,7 +130,7 @@ bool set_pending(const SetRequest& request, const core::Scope& scope, const Age&
             set.birth = set.through_newest = age.through;
         }
         if (is_late(set)) return false;
-        pg::pending().add(std::move(set));
+        pg::pending().add(set);
         return true;
     });
 }

@@ -1,5 +1,7 @@
 #include "core/index.hpp"
 
+#include <algorithm>
+
 namespace cache_ext::core {
 
 bool Index::init(Base base, Allocator& allocator, Ref directory, std::uint32_t max_pages) noexcept {
@@ -126,6 +128,21 @@ Bucket* Index::spare_bucket(Base base, Allocator& allocator) noexcept {
     return bucket;
 }
 
+/// Makes the page with this number, and some of those after it in the same piece of memory: a large index that lay between the entries a page
+/// here and a page there would cost a lookup a miss of the processor's address cache before it comes to its entry. False: no memory.
+bool Index::add_pages(Base base, Allocator& allocator, std::uint32_t number) noexcept {
+    auto* directory = base.at<std::atomic<Ref>>(directory_);
+    std::uint32_t count = std::min({std::max(number / kPagesAhead, 1U), kMaxPagesAhead, max_pages_ - number});
+    Bucket* pages = new_buckets(base, allocator, count * kPageBuckets);
+    if (pages == nullptr && count > 1) {
+        count = 1;
+        pages = new_buckets(base, allocator, kPageBuckets);
+    }
+    if (pages == nullptr) return false;
+    for (std::uint32_t i = 0; i < count; ++i) directory[number + i].store(base.ref_of(pages + i * kPageBuckets), std::memory_order_release);
+    return true;
+}
+
 /// Splits the next bucket in turn. Without memory the index stays as it is, and its chains grow longer.
 void Index::grow(Base base, Allocator& allocator, HashOf hash_of) noexcept {
     const std::uint32_t count = bucket_count();
@@ -133,13 +150,9 @@ void Index::grow(Base base, Allocator& allocator, HashOf hash_of) noexcept {
     auto* directory = base.at<std::atomic<Ref>>(directory_);
     if (count % kPageBuckets == 0) {
         if (page_number >= max_pages_) return;
-        if (directory[page_number].load(std::memory_order_relaxed) == 0) {
-            Bucket* page = new_buckets(base, allocator, kPageBuckets);
-            if (page == nullptr) {
-                starved_ = true;
-                return;
-            }
-            directory[page_number].store(base.ref_of(page), std::memory_order_release);
+        if (directory[page_number].load(std::memory_order_relaxed) == 0 && !add_pages(base, allocator, page_number)) {
+            starved_ = true;
+            return;
         }
     }
 

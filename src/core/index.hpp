@@ -98,7 +98,10 @@ class Index {
     Bucket* new_buckets(Base base, Allocator& allocator, std::uint32_t count) noexcept;
     Bucket* spare_bucket(Base base, Allocator& allocator) noexcept;
     void grow(Base base, Allocator& allocator, HashOf hash_of) noexcept;
+    bool add_pages(Base base, Allocator& allocator, std::uint32_t number) noexcept;
     static constexpr std::uint32_t kSpareBuckets = 4;   // made at a time, for chains
+    static constexpr std::uint32_t kPagesAhead = 16;   // one page more for so many that there are, ...
+    static constexpr std::uint32_t kMaxPagesAhead = 256;   // ... up to 256 kB at a time
 
     static void removed(Bucket& first) noexcept;
 

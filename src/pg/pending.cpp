@@ -1,7 +1,11 @@
 #include "pg/pending.hpp"
 
 #include <algorithm>
+#include <cstring>
+#include <memory>
 #include <new>
+#include <optional>
+#include <tuple>
 
 #include "core/glob.hpp"
 #include "core/hash.hpp"
@@ -26,9 +30,10 @@ std::uint64_t Pending::hash_of(InvalidationKind kind, const core::Scope& scope, 
     return core::hash_bytes(text, core::mix(owner.hi, owner.lo) + static_cast<std::uint64_t>(kind));
 }
 
-Sequence Pending::find(std::uint64_t hash) const noexcept {
-    const auto at = latest_.find(hash);
-    return at == latest_.end() ? 0 : at->second;
+std::string_view Pending::keep(std::string_view text) {
+    auto* const copy = reinterpret_cast<char*>(memory_.allocate(text.size()));
+    if (!text.empty()) std::memcpy(copy, text.data(), text.size());
+    return {copy, text.size()};
 }
 
 void Pending::invalidate(InvalidationKind kind, const core::Scope& scope, std::string_view text, int level) noexcept {
@@ -38,13 +43,10 @@ void Pending::invalidate(InvalidationKind kind, const core::Scope& scope, std::s
     ++sequence_;
     try {
         if (invalidations_.size() < kMaxInvalidations) {
-            invalidations_.push_back({kind, level, sequence_, scope, std::string(text), hash, earlier});
-            try {
-                latest_[hash] = sequence_;
-            } catch (...) {
-                invalidations_.pop_back();
-                throw;
-            }
+            latest_.reserve_one();
+            const Arena::Mark memory = memory_.mark();
+            invalidations_.push_back({kind, level, sequence_, scope, keep(text), hash, earlier, memory});
+            latest_.set(hash, sequence_);
             if (kind == InvalidationKind::kPattern || kind == InvalidationKind::kPatternEverywhere) ++patterns_;
             return;
         }
@@ -70,27 +72,39 @@ Sequence Pending::key_invalidated_at(const core::Scope& scope, std::string_view 
     return last;
 }
 
-void Pending::add(PendingSet set) {
+void Pending::add(const PendingSet& set) {
     const std::uint64_t hash = set_hash(set.scope.id, set.key);
-    const auto at = newest_sets_.try_emplace(hash, -1).first;
-    set.previous = at->second;
-    set.sequence = mark();
-    const std::size_t bytes = set.value.size() + set.key.size();
+    newest_sets_.reserve_one();
+    PendingSet own = set;
+    own.memory = memory_.mark();
     try {
-        sets_.push_back(std::move(set));
+        auto* const tags = reinterpret_cast<std::string_view*>(memory_.allocate(set.tags.size_bytes()));
+        for (std::size_t i = 0; i < set.tags.size(); ++i) std::construct_at(tags + i, keep(set.tags[i]));
+        own.tags = {tags, set.tags.size()};
+        own.key = keep(set.key);
+        const auto copy = [this]<class T>(std::span<const T> from) {
+            auto* const to = reinterpret_cast<T*>(memory_.allocate(from.size_bytes()));
+            if (!from.empty()) std::memcpy(to, from.data(), from.size_bytes());
+            return std::span<const T>{to, from.size()};
+        };
+        own.relations = copy(set.relations);
+        own.value = copy(set.value);
+        own.previous = newest_sets_.find(hash);
+        own.sequence = mark();
+        sets_.push_back(own);
     } catch (...) {
-        if (at->second < 0) newest_sets_.erase(at);
+        memory_.rewind(own.memory);
         throw;
     }
-    bytes_ += bytes;
-    at->second = static_cast<std::ptrdiff_t>(sets_.size()) - 1;
+    bytes_ += set.value.size() + set.key.size();
+    newest_sets_.set(hash, sets_.size());
 }
 
 const PendingSet* Pending::find_set(const core::Id128& scope, std::string_view key) const noexcept {
     if (sets_.empty()) return nullptr;
-    const auto at = newest_sets_.find(set_hash(scope, key));
-    if (at == newest_sets_.end()) return nullptr;
-    const PendingSet& set = sets_[static_cast<std::size_t>(at->second)];
+    const std::uint64_t number = newest_sets_.find(set_hash(scope, key));
+    if (number == 0) return nullptr;
+    const PendingSet& set = sets_[number - 1];
     return set.scope.id == scope && set.key == key ? &set : nullptr;
 }
 
@@ -98,12 +112,10 @@ void Pending::drop_last_invalidation() noexcept {
     const Invalidation& last = invalidations_.back();
     if (last.kind == InvalidationKind::kPattern || last.kind == InvalidationKind::kPatternEverywhere) --patterns_;
     // An earlier record of the same thing counts again.
-    if (const auto at = latest_.find(last.hash); at != latest_.end()) {
-        if (last.earlier != 0) {
-            at->second = last.earlier;
-        } else {
-            latest_.erase(at);
-        }
+    if (last.earlier != 0) {
+        latest_.set(last.hash, last.earlier);
+    } else {
+        latest_.erase(last.hash);
     }
     invalidations_.pop_back();
 }
@@ -111,20 +123,24 @@ void Pending::drop_last_invalidation() noexcept {
 void Pending::drop_last_set() noexcept {
     const PendingSet& last = sets_.back();
     bytes_ -= last.value.size() + last.key.size();
-    const auto at = newest_sets_.find(set_hash(last.scope.id, last.key));
-    if (at != newest_sets_.end()) {
-        if (last.previous >= 0) {
-            at->second = last.previous;
-        } else {
-            newest_sets_.erase(at);
-        }
+    const std::uint64_t hash = set_hash(last.scope.id, last.key);
+    if (last.previous != 0) {
+        newest_sets_.set(hash, last.previous);
+    } else {
+        newest_sets_.erase(hash);
     }
     sets_.pop_back();
 }
 
 void Pending::roll_back(int level) noexcept {
-    while (!sets_.empty() && sets_.back().level >= level) drop_last_set();
-    while (!invalidations_.empty() && invalidations_.back().level >= level) drop_last_invalidation();
+    // Both lists are in the order of time, and so is the memory: whatever was added after the first that goes, goes too.
+    std::optional<Arena::Mark> memory;
+    const auto goes_back_to = [&memory](const Arena::Mark& mark) {
+        if (!memory || std::tie(mark.pieces, mark.used) < std::tie(memory->pieces, memory->used)) memory = mark;
+    };
+    for (; !sets_.empty() && sets_.back().level >= level; drop_last_set()) goes_back_to(sets_.back().memory);
+    for (; !invalidations_.empty() && invalidations_.back().level >= level; drop_last_invalidation()) goes_back_to(invalidations_.back().memory);
+    if (memory) memory_.rewind(*memory);
 }
 
 void Pending::release(int level) noexcept {
@@ -136,14 +152,13 @@ void Pending::clear() noexcept {
     if (empty()) return;
     // Large ones give their memory back; small ones keep it for the next transaction.
     constexpr std::size_t kKeep = 256;
-    if (invalidations_.capacity() > kKeep) {
-        std::vector<Invalidation>().swap(invalidations_);
-        std::unordered_map<std::uint64_t, Sequence>().swap(latest_);
-    }
+    if (invalidations_.capacity() > kKeep) std::vector<Invalidation>().swap(invalidations_);
+    if (sets_.capacity() > kKeep) std::vector<PendingSet>().swap(sets_);
     invalidations_.clear();
+    sets_.clear();
     latest_.clear();
-    std::vector<PendingSet>().swap(sets_);
     newest_sets_.clear();
+    memory_.clear();
     patterns_ = 0;
     last_mark_ = 0;
     everything_ = false;

@@ -5,12 +5,14 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <string>
+#include <span>
 #include <string_view>
-#include <unordered_map>
+#include <type_traits>
 #include <vector>
 
 #include "core/store.hpp"
+#include "pg/arena.hpp"
+#include "pg/number_table.hpp"
 
 namespace cache_ext::pg {
 
@@ -32,19 +34,21 @@ struct Invalidation {
     int level;
     Sequence sequence;
     core::Scope scope;   ///< of keys and patterns; of a tag, only its space
-    std::string text;
+    std::string_view text;
     std::uint64_t hash;   ///< among the pending ones
     Sequence earlier;   ///< of the last record of the same thing; 0 = none
+    Arena::Mark memory;   ///< where its text begins
 };
 
+/// A set. Its texts are its maker's until it is added, and then in the memory of what is pending.
 struct PendingSet {
     int level;
     Sequence sequence;
     core::Scope scope;
-    std::string key;
-    std::vector<std::string> tags;
-    std::vector<std::uint32_t> relations;   ///< what it was computed from, where that is tracked: table OIDs and kAnyRelation
-    std::vector<std::byte> value;   ///< as it will be stored
+    std::string_view key;
+    std::span<const std::string_view> tags;
+    std::span<const std::uint32_t> relations;   ///< what it was computed from, where that is tracked: table OIDs and kAnyRelation
+    std::span<const std::byte> value;   ///< as it will be stored
     core::Encoding encoding;
     core::Version birth;
     core::Timestamp created_at;
@@ -53,8 +57,10 @@ struct PendingSet {
     bool only_if_absent;
     std::uint32_t command;   ///< the command of the transaction that made it: older snapshots of its own do not see it
     core::Version through_newest;   ///< written through an own invalidation: the newest version when it was computed; 0 = it was not
-    std::ptrdiff_t previous;   ///< the set of the same key that it supersedes; -1 = none
+    std::uint64_t previous;   ///< the set of the same key that it supersedes, counted from 1; 0 = none
+    Arena::Mark memory;   ///< where its texts begin
 };
+static_assert(std::is_trivially_copyable_v<PendingSet> && std::is_trivially_copyable_v<Invalidation>);
 
 /// Everything that one transaction has pending.
 class Pending {
@@ -79,8 +85,8 @@ class Pending {
         return last;
     }
 
-    /// Adds a set. Throws std::bad_alloc.
-    void add(PendingSet set);
+    /// Adds a set, and copies what its views show. Throws std::bad_alloc.
+    void add(const PendingSet& set);
 
     /// The newest set of a key, or null.
     const PendingSet* find_set(const core::Id128& scope, std::string_view key) const noexcept;
@@ -88,7 +94,7 @@ class Pending {
     /// Every newest set, whether or not it has been invalidated since.
     template <class Visit>
     void for_each_set(Visit&& visit) const {
-        for (const auto& [hash, index] : newest_sets_) visit(sets_[static_cast<std::size_t>(index)]);
+        newest_sets_.for_each([&](std::uint64_t number) { visit(sets_[number - 1]); });
     }
     const std::vector<Invalidation>& invalidations() const noexcept { return invalidations_; }
     bool everything() const noexcept { return everything_; }
@@ -104,15 +110,17 @@ class Pending {
 
   private:
     static std::uint64_t hash_of(InvalidationKind kind, const core::Scope& scope, std::string_view text) noexcept;
-    Sequence find(std::uint64_t hash) const noexcept;
+    Sequence find(std::uint64_t hash) const noexcept { return latest_.find(hash); }
+    std::string_view keep(std::string_view text);
     Sequence key_invalidated_at(const core::Scope& scope, std::string_view key) const noexcept;
     void drop_last_invalidation() noexcept;
     void drop_last_set() noexcept;
 
     std::vector<Invalidation> invalidations_;   // levels never decrease along it
     std::vector<PendingSet> sets_;   // likewise
-    std::unordered_map<std::uint64_t, Sequence> latest_;   // by hash
-    std::unordered_map<std::uint64_t, std::ptrdiff_t> newest_sets_;   // by the key's hash, into sets_
+    NumberTable latest_;   // sequences, by hash
+    NumberTable newest_sets_;   // by the key's hash, into sets_ counted from 1
+    Arena memory_;   // of the texts of both; a savepoint's are the last ones in it
     Sequence sequence_ = 0;
     Sequence last_mark_ = 0;
     std::size_t patterns_ = 0;

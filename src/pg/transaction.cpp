@@ -20,7 +20,7 @@ namespace cache_ext::pg {
 
 namespace {
 
-/// The state of this backend's transaction. Made on first use and never freed.
+/// The state of this backend's transaction.
 struct State {
     Pending pending;
     Leases leases;
@@ -36,10 +36,9 @@ struct State {
     TimestampTz hits_flushed_at = 0;
 };
 
-State& state() noexcept {
-    static State instance;
-    return instance;
-}
+constinit State the_state;
+
+State& state() noexcept { return the_state; }
 
 void stamp_one(const Invalidation& i, core::Version version) noexcept {
     core::Store& store = region().store();
@@ -110,18 +109,31 @@ void stamp(State& s) {
     forget_snapshots();
 }
 
+/// Room for as many as an entry has tags, left as it is until it is used: most entries have few.
+template <class T>
+class Room {
+  public:
+    T* at(std::size_t i) noexcept { return reinterpret_cast<T*>(bytes_) + i; }
+
+  private:
+    static_assert(std::is_trivially_destructible_v<T>);
+    alignas(T) std::byte bytes_[core::kMaxTags * sizeof(T)];
+};
+
 /// Puts a value into the region. What does not fit is dropped.
 bool put(const PendingSet& set, core::Version birth, core::Timestamp now) noexcept {
     core::Store& store = region().store();
     core::NewEntry entry;
-    std::array<core::TagName, core::kMaxTags> tags;
+    Room<core::TagName> tags;
+    Room<RelationTag> relations;
     std::size_t count = 0;
-    for (const std::string& tag : set.tags) tags[count++] = {set.scope.space, tag, store.tags().hash(set.scope.space, tag)};
-    std::array<std::optional<RelationTag>, core::kMaxTags> relations;
-    for (std::size_t i = 0; i < set.relations.size(); ++i) tags[count++] = relations[i].emplace(set.relations[i]).name();
+    for (const std::string_view tag : set.tags) std::construct_at(tags.at(count++), set.scope.space, tag, store.tags().hash(set.scope.space, tag));
+    for (std::size_t i = 0; i < set.relations.size(); ++i) {
+        std::construct_at(tags.at(count++), std::construct_at(relations.at(i), set.relations[i])->name());
+    }
     entry.scope = &set.scope;
     entry.key = {set.scope.id, set.key, store.key_hash(set.scope.id, set.key)};
-    entry.tags = {tags.data(), count};
+    entry.tags = {tags.at(0), count};
     entry.birth = birth;
     entry.value = set.value;
     entry.encoding = set.encoding;
