@@ -160,7 +160,7 @@ build_root() {
 # differs is written, so that make sees what changed, wherever and whenever an earlier copy came from.
 sync_tree() {
     local from=$1 to=$2 file outputs=(-name build -o -name .git -o -name node_modules -o -name '*.o' -o -name '*.bc' -o
-        -name '*.so' -o -name '*.dep')
+        -name '*.so' -o -name '*.dep' -o '(' -name 'cache_ext--*.sql' ! -name 'cache_ext--*--*.sql' ')')
     shift 2
     while IFS= read -r -d '' file; do
         cmp -s "$from/$file" "$to/$file" 2>/dev/null || {
@@ -170,7 +170,7 @@ sync_tree() {
     done < <(cd "$from" && find "$@" \( "${outputs[@]}" \) -prune -o -type f -print0)
     while IFS= read -r -d '' file; do
         [[ -e $from/$file ]] || rm -f "$to/$file"
-    done < <(cd "$to" && find "$@" \( "${outputs[@]}" -o -name 'cache_ext--*.sql' \) -prune -o -type f -print0)
+    done < <(cd "$to" && find "$@" \( "${outputs[@]}" \) -prune -o -type f -print0)
 }
 
 # build_extension PG_CONFIG VARIANT: builds a copy of the sources, so that the developer's own build stays as it is, and
