@@ -30,7 +30,7 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 ifeq ($(wildcard $(PGXS)),)
 ifneq ($(MAKECMDGOALS),)
 # These make or need nothing of the server's, so they work before it is there.
-ifeq ($(filter-out setup help format lint test demo bench,$(MAKECMDGOALS)),)
+ifeq ($(filter-out setup help format lint test demo bench model,$(MAKECMDGOALS)),)
 NO_PGXS_NEEDED = 1
 endif
 endif
@@ -42,7 +42,8 @@ endif
 # WERROR= builds in spite of warnings, for compilers newer than this code.
 WERROR ?= -Werror
 STANDARD = -std=c++20
-WARNINGS = -Wall -Wextra -Wshadow $(WERROR)
+# PG_MODULE_MAGIC leaves fields out, and expands in our file.
+WARNINGS = -Wall -Wextra -Wshadow -Wno-missing-field-initializers $(WERROR)
 
 # The server's headers are a system directory here: PGXS names it with -I too, which the compiler then ignores, and
 # with it the warnings in them.
@@ -106,7 +107,7 @@ endif
 
 # What else there is ----------------------------------------------------------------------------------------
 
-.PHONY: setup demo test bench format lint help
+.PHONY: setup demo test bench model format lint help
 
 setup:
 	@tools/setup
@@ -119,6 +120,9 @@ test:
 
 bench:
 	@bench/run
+
+model:
+	@test/model/run
 
 format:
 	@tools/format
@@ -137,12 +141,13 @@ help:
 #: make test           run every test on throwaway servers; nothing on the machine is touched
 #: make installcheck   run the SQL tests on the server that is up, with the extension installed
 #: make bench          run the benchmarks on throwaway servers
+#: make model          check the model of the protocol exhaustively (a few minutes; needs the package spin)
 #: make format         format the C++ code
 #: make lint           look for what the compiler does not see
 #: make clean          remove what was built
 #:
 #: PG_CONFIG=path      the PostgreSQL to build for: 15 to 18; the first pg_config in PATH otherwise
-#: ONLY=groups         for "make test": unit, regress, nopreload, isolation, tap, checks
+#: ONLY=groups         for "make test": unit, fuzz, regress, nopreload, isolation, tap, checks
 #: CACHE_EXT_TESTING=1 build with the debug points that the race tests use; never for production
 #: BITCODE=yes         make and install bitcode for the server's JIT too, where its compiler is installed
 #: WERROR=             do not stop at a warning

@@ -8,6 +8,7 @@
 #include "pg/settings.hpp"
 #include "pg/space.hpp"
 #include "pg/transaction.hpp"
+#include "worker/worker.hpp"
 #include "pg/writes.hpp"
 
 CACHE_EXT_EXPORT const Pg_magic_struct* Pg_magic_func(void);
@@ -27,4 +28,5 @@ extern "C" void _PG_init() {
     pg::init_writes();
     pg::init_observe();
     api::init_policies();
+    worker::init_worker();
 }

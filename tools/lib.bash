@@ -255,6 +255,7 @@ cluster_init() {
     }
     printf '%s\n' "listen_addresses = ''" "unix_socket_directories = '$dir/s'" 'port = 5432' 'fsync = off' \
         "log_line_prefix = '%m [%p] %q%a '" 'max_prepared_transactions = 10' "$@" >>"$dir/data/postgresql.conf"
+    sed -n "s/^ *port *= *'\{0,1\}\([0-9]*\).*/\1/p" "$dir/data/postgresql.conf" | tail -n 1 >"$dir/port"
 }
 
 # cluster_start DIR
@@ -262,7 +263,7 @@ cluster_start() {
     local dir=$1 bindir
     bindir=$(cat "$dir/bindir")
     CLUSTERS+=("$dir")
-    as_server "$bindir/pg_ctl" -D "$dir/data" -l "$dir/server.log" -w -s -t 120 start </dev/null >"$dir/pg_ctl.log" 2>&1 || {
+    as_server "$bindir/pg_ctl" -D "$dir/data" -l "$dir/server.log" -w -s -t 120 start </dev/null >"$dir/pg_ctl.log" 2>&1 3>&- || {
         cat "$dir/pg_ctl.log" >&2
         tail -n 40 "$dir/server.log" >&2 || :
         die 'the server does not start'
@@ -285,7 +286,7 @@ cluster_environment() {
     while IFS= read -r name; do
         [[ $name == PG_CONFIG ]] || CLUSTER_ENV+=(-u "$name")
     done < <(compgen -e PG || :)
-    CLUSTER_ENV+=("PATH=$bindir:$PATH" "PGHOST=$dir/s" PGPORT=5432 PGUSER=postgres PGDATABASE=postgres
+    CLUSTER_ENV+=("PATH=$bindir:$PATH" "PGHOST=$dir/s" "PGPORT=$(cat "$dir/port")" PGUSER=postgres PGDATABASE=postgres
         PSQLRC=/dev/null PGSERVICEFILE=/dev/null "CACHE_EXT_BINDIR=$bindir" "CACHE_EXT_DATA=$dir/data"
         "CACHE_EXT_SERVER_LOG=$dir/server.log")
 }

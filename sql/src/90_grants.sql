@@ -1,27 +1,40 @@
 -- Who may do what. Nothing goes to PUBLIC, and what default privileges have just granted is taken back: on Supabase they give
--- everything that is created in public to the API roles.
+-- everything that is created in public to the API roles. May be run again at any time.
 
 DO $$
 DECLARE
-    object record;
+    -- What authenticated may execute beside service_role.
     everyday CONSTANT text[] := ARRAY[
         'get_cached_data', 'get_cached_many', 'get_cached_entry', 'cache_exists', 'set_cached_data', 'add_cached_data',
         'update_cache_hit_count', 'make_cache_key', 'invalidate_cache_key', 'invalidate_cache_by_tags',
         'invalidate_cache_by_pattern', 'expire_cache_by_tags'];
+    -- Internal functions under what authenticated may read: the reader of a view executes its functions, but cannot name them.
+    under_views CONSTANT text[] := ARRAY['entries'];
+    object record;
     grantee text;
+    privilege text;
 BEGIN
     FOR object IN
-        SELECT CASE d.classid WHEN 'pg_catalog.pg_proc'::pg_catalog.regclass THEN 'FUNCTION'
-                              WHEN 'pg_catalog.pg_class'::pg_catalog.regclass THEN 'TABLE' END AS kind,
-               i.identity, p.proname AS function, c.relname AS relation,
-               coalesce(p.proacl, c.relacl, pg_catalog.acldefault('f', p.proowner)) AS acl, coalesce(p.proowner, c.relowner) AS owner,
-               coalesce(p.pronamespace, c.relnamespace) = 'cache_ext_internal'::pg_catalog.regnamespace AS internal
-        FROM pg_catalog.pg_depend d
-        JOIN pg_catalog.pg_extension e ON d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid
-        LEFT JOIN pg_catalog.pg_proc p ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid = d.objid
-        LEFT JOIN pg_catalog.pg_class c ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid = d.objid AND c.relkind IN ('r', 'v')
-        CROSS JOIN LATERAL pg_catalog.pg_identify_object(d.classid, d.objid, 0) i
-        WHERE e.extname = 'cache_ext' AND (p.oid IS NOT NULL OR c.oid IS NOT NULL)
+        WITH members AS (
+            SELECT d.classid, d.objid
+            FROM pg_catalog.pg_depend d
+            JOIN pg_catalog.pg_extension e ON d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid
+            WHERE e.extname = 'cache_ext' AND d.deptype = 'e'
+        ), things AS (
+            SELECT m.classid, m.objid, 'ROUTINE' AS kind, p.proname AS name, p.pronamespace AS schema, p.proowner AS owner,
+                   coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner)) AS acl
+            FROM members m JOIN pg_catalog.pg_proc p ON m.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND m.objid = p.oid
+            UNION ALL
+            SELECT m.classid, m.objid, CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.relname, c.relnamespace, c.relowner, c.relacl
+            FROM members m JOIN pg_catalog.pg_class c ON m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND m.objid = c.oid
+            WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S')
+            UNION ALL
+            SELECT m.classid, m.objid, 'SCHEMA', n.nspname, n.oid, n.nspowner, n.nspacl
+            FROM members m JOIN pg_catalog.pg_namespace n ON m.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND m.objid = n.oid
+        )
+        SELECT t.*, i.identity, t.schema = 'cache_ext_internal'::pg_catalog.regnamespace AS internal
+        FROM things t CROSS JOIN LATERAL pg_catalog.pg_identify_object(t.classid, t.objid, 0) i
+        ORDER BY i.identity
     LOOP
         FOR grantee IN
             SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END
@@ -30,16 +43,19 @@ BEGIN
             EXECUTE pg_catalog.format('REVOKE ALL ON %s %s FROM %s', object.kind, object.identity, grantee);
         END LOOP;
 
-        IF object.internal THEN
-            CONTINUE;
-        END IF;
         FOR grantee IN SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.rolname IN ('authenticated', 'service_role') LOOP
-            IF object.kind = 'FUNCTION' AND (grantee = 'service_role' OR object.function = ANY (everyday)) THEN
-                EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %I', object.identity, grantee);
-            ELSIF object.kind = 'TABLE' AND object.relation = 'query_cache' THEN
-                EXECUTE pg_catalog.format('GRANT SELECT, DELETE ON TABLE %s TO %I', object.identity, grantee);
-            ELSIF object.kind = 'TABLE' AND grantee = 'service_role' THEN
-                EXECUTE pg_catalog.format('GRANT SELECT ON TABLE %s TO %I', object.identity, grantee);
+            privilege := CASE
+                WHEN object.internal THEN
+                    CASE WHEN object.kind = 'ROUTINE' AND object.name = ANY (under_views) THEN 'EXECUTE' END
+                WHEN object.kind = 'ROUTINE' THEN
+                    CASE WHEN grantee = 'service_role' OR object.name = ANY (everyday) THEN 'EXECUTE' END
+                WHEN object.kind = 'TABLE' AND object.name = 'query_cache' THEN
+                    CASE grantee WHEN 'service_role' THEN 'SELECT, DELETE' ELSE 'SELECT' END
+                WHEN object.kind = 'TABLE' THEN
+                    CASE grantee WHEN 'service_role' THEN 'SELECT' END
+            END;
+            IF privilege IS NOT NULL THEN
+                EXECUTE pg_catalog.format('GRANT %s ON %s %s TO %I', privilege, object.kind, object.identity, grantee);
             END IF;
         END LOOP;
     END LOOP;

@@ -61,40 +61,8 @@ bool invalidated_here(const core::Scope& scope, std::string_view key) {
 /// after the reader's snapshot, and not over.
 bool may_read(const pg::PendingSet& set, core::Version clock) {
     if (pg::pending().invalidated_at(set.scope, set.key, set.tags) > set.sequence) return false;
-    if (set.command > GetActiveSnapshot()->curcid || set.birth > clock || has_expired(set.expires_at)) return false;
-    core::Store& store = pg::region().store();
-    const core::Base base = pg::region().base();
-    if (store.tags().cell(base, store.space_cell_hash(set.scope.space)) > set.birth ||
-        store.tags().cell(base, store.key_cell_hash(set.scope.space, set.key)) > set.birth) {
-        return false;
-    }
-    for (const std::string_view tag : set.tags) {
-        const core::TagName name{set.scope.space, tag, store.tags().hash(set.scope.space, tag)};
-        if (store.tags().version(base, name) > set.birth) return false;
-    }
-    for (const Oid relation : set.relations) {
-        if (store.tags().version(base, pg::RelationTag(relation).name()) > set.birth || (pg::has_own_writes() && pg::wrote_relation(relation))) return false;
-    }
-    return store.pattern_allows(set.birth, set.scope, set.key);
-}
-
-bool look_in(const core::Scope& scope, std::string_view key, core::Version clock, Visible& found) {
-    const pg::Pending& pending = pg::pending();
-    if (!pending.empty()) [[unlikely]] {
-        if (const pg::PendingSet* set = pending.find_set(scope.id, key); set != nullptr && may_read(*set, clock)) {
-            found.where = Visible::Where::kPending;
-            found.pending = set;
-            return true;
-        }
-    }
-    const core::Store& store = pg::region().store();
-    const core::Key name{scope.id, key, store.key_hash(scope.id, key)};
-    const core::Timestamp now = coarse_now();
-    if (store.find(pg::region().base(), name, clock, now, found.entry) != core::Found::kHit) return false;
-    if (found.entry.expires_at - now <= kCoarseLag && has_expired(found.entry.expires_at)) return false;
-    if ((!pending.empty() || pg::has_own_writes()) && invalidated_here(scope, key)) [[unlikely]] return false;
-    found.where = Visible::Where::kRegion;
-    return true;
+    if (!set.relations.empty() && pg::has_own_writes() && std::any_of(set.relations.begin(), set.relations.end(), pg::wrote_relation)) return false;
+    return set.command <= GetActiveSnapshot()->curcid && set.birth <= clock && !has_expired(set.expires_at) && !is_late(set);
 }
 
 }   // namespace
@@ -121,20 +89,54 @@ core::Timestamp coarse_now() noexcept {
 
 bool has_expired(core::Timestamp expires_at) noexcept { return GetCurrentTimestamp() >= expires_at; }
 
+bool is_late(const pg::PendingSet& set) noexcept {
+    core::Store& store = pg::region().store();
+    const core::Base base = pg::region().base();
+    if (store.tags().cell(base, store.space_cell_hash(set.scope.space)) > set.birth ||
+        store.tags().cell(base, store.key_cell_hash(set.scope.space, set.key)) > set.birth) {
+        return true;
+    }
+    for (const std::string_view tag : set.tags) {
+        const core::TagName name{set.scope.space, tag, store.tags().hash(set.scope.space, tag)};
+        if (store.tags().version(base, name) > set.birth) return true;
+    }
+    for (const Oid relation : set.relations) {
+        if (store.tags().version(base, pg::RelationTag(relation).name()) > set.birth) return true;
+    }
+    return !store.pattern_allows(set.birth, set.scope, set.key);
+}
+
+bool look_up_in(const core::Scope& scope, std::string_view key, core::Version clock, Visible& found) {
+    const pg::Pending& pending = pg::pending();
+    if (!pending.empty()) [[unlikely]] {
+        if (const pg::PendingSet* set = pending.find_set(scope.id, key); set != nullptr && may_read(*set, clock)) {
+            pg::note_cached_read();
+            found.where = Visible::Where::kPending;
+            found.pending = set;
+            return true;
+        }
+    }
+    const core::Store& store = pg::region().store();
+    const core::Key name{scope.id, key, store.key_hash(scope.id, key)};
+    const core::Timestamp now = coarse_now();
+    if (store.find(pg::region().base(), name, clock, now, found.entry) != core::Found::kHit) return false;
+    if (found.entry.expires_at - now <= kCoarseLag && has_expired(found.entry.expires_at)) return false;
+    if ((!pending.empty() || pg::has_own_writes()) && invalidated_here(scope, key)) [[unlikely]] return false;
+    pg::note_cached_read();
+    found.where = Visible::Where::kRegion;
+    return true;
+}
+
 Visible look_up(std::string_view key) {
     Visible found;
     const core::Version clock = pg::snapshot_clock();
     if (clock == 0) return found;
     const pg::Caller& caller = pg::caller();
     if (!caller.is_shared) {
-        found.own_scope = look_in(own_scope(caller), key, clock, found);
-        if (found.own_scope) {
-            pg::note_cached_read();
-            return found;
-        }
+        found.own_scope = look_up_in(own_scope(caller), key, clock, found);
+        if (found.own_scope) return found;
     }
-    look_in(shared_scope(caller), key, clock, found);
-    if (found.where != Visible::Where::kNowhere) pg::note_cached_read();
+    look_up_in(shared_scope(caller), key, clock, found);
     return found;
 }
 
@@ -152,7 +154,8 @@ void count_miss(std::string_view key) {
     pg::session().counters.add(core::Counter::kMisses);
     core::Scope scope;
     if (!scope_for_set(key, scope)) return;
-    const pg::Lease lease{pg::fill_clock(), pg::pending().mark(), false};
+    pg::Lease lease{pg::fill_clock(), pg::pending().mark()};
+    if (pg::pending().has_invalidations()) lease.through = pg::settled_newest();
     pg::leases().miss(lease_hash(scope, key), lease, pg::transaction_level(), GetCurrentStatementStartTimestamp());
 }
 

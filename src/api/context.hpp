@@ -43,6 +43,12 @@ struct Visible {
 /// `usable()`. May raise.
 Visible look_up(std::string_view key);
 
+/// The same in one scope, for a reader that is at `clock`. Whether there is anything.
+bool look_up_in(const core::Scope& scope, std::string_view key, core::Version clock, Visible& found);
+
+/// Whether somebody has invalidated what is set since it was computed, so that nobody will be given it.
+bool is_late(const pg::PendingSet& set) noexcept;
+
 /// Counts a hit of what `look_up` found.
 void count_hit(const Visible& found) noexcept;
 

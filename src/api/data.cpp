@@ -2,6 +2,7 @@
 
 #include "api/args.hpp"
 #include "api/context.hpp"
+#include "api/details.hpp"
 #include "api/reading.hpp"
 #include "api/storing.hpp"
 #include "api/value.hpp"
@@ -12,10 +13,8 @@
 
 extern "C" {
 #include "access/xact.h"
-#include "catalog/pg_type.h"
 #include "access/detoast.h"
 #include "funcapi.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
@@ -27,43 +26,6 @@ namespace {
 
 /// One hit in so many has its duration measured.
 constexpr std::uint64_t kTimedHits = 1024;
-
-Datum texts_to_array(const std::string_view* texts, int count) {
-    auto* elements = static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<std::size_t>(std::max(count, 1))));
-    for (int i = 0; i < count; ++i) elements[i] = PointerGetDatum(cstring_to_text_with_len(texts[i].data(), static_cast<int>(texts[i].size())));
-    return PointerGetDatum(construct_array(elements, count, TEXTOID, -1, false, TYPALIGN_INT));
-}
-
-/// The tags and the hit count of what was found, with no server call while the entry is looked at.
-struct Details {
-    char text[core::kMaxTags * core::kMaxTagBytes];
-    std::string_view tags[core::kMaxTags];
-    int tag_count = 0;
-    std::uint32_t hits = 0;
-};
-
-void read_details(const Visible& found, std::string_view key, Details& out) {
-    if (found.where == Visible::Where::kPending) {
-        for (const std::string_view tag : found.pending->tags) out.tags[out.tag_count++] = tag;
-        return;
-    }
-    core::Store& store = pg::region().store();
-    const core::Base base = pg::region().base();
-    const pg::Caller& caller = pg::caller();
-    const core::Id128 scope = found.own_scope ? id_of(caller.scope) : id_of(caller.shared_scope);
-    store.gather_hits(base, GetCurrentStatementStartTimestamp());
-    store.visit_one(base, {scope, key, store.key_hash(scope, key)}, [&](const core::EntryInfo& e) {
-        std::size_t at = 0;
-        for (std::uint32_t i = 0; i < e.tag_count; ++i) {
-            if (core::Store::tag(base, e.tags[i]).space != e.space) break;   // the relations that it depends on
-            const std::string_view tag = core::Store::tag(base, e.tags[i]).text();
-            std::memcpy(out.text + at, tag.data(), tag.size());
-            out.tags[out.tag_count++] = {out.text + at, tag.size()};
-            at += tag.size();
-        }
-        out.hits = e.hits;
-    });
-}
 
 bool set_data(FunctionCallInfo fcinfo, bool only_if_absent) {
     SetRequest request;
@@ -95,7 +57,7 @@ bool set_data(FunctionCallInfo fcinfo, bool only_if_absent) {
         }
         good = state == pg::TokenState::kGood;
         age.birth = std::min(pg::fill_clock(), birth);
-        age.sequence = 0;   // of another transaction: whatever this one invalidated came later
+        age.sequence = age.through = 0;   // of another transaction: whatever this one invalidated came later
     }
     if (good && only_if_absent) good = look_up(request.key).where == Visible::Where::kNowhere;
     good = good && set_pending(request, scope, age);
@@ -155,8 +117,11 @@ CACHE_EXT_FUNCTION(get_cached_entry) {
 
     Visible found;
     if (read_or_miss(key, 0, values[kData], found)) {
+        // An entry that has been replaced since it was read has no tags to show and no hits.
+        const pg::Caller& caller = pg::caller();
+        pg::region().store().gather_hits(pg::region().base(), GetCurrentStatementStartTimestamp());
         Details details;
-        read_details(found, key, details);
+        describe(found, found.own_scope ? id_of(caller.scope) : id_of(caller.shared_scope), key, details);
         const bool pending = found.where == Visible::Where::kPending;
         values[kTags] = texts_to_array(details.tags, details.tag_count);
         values[kCreatedAt] = TimestampTzGetDatum(pending ? found.pending->created_at : found.entry.created_at);

@@ -50,7 +50,8 @@ Datum fill(SetRequest request, const Computation& computation, bool tracked) {
     core::Scope scope;
     const bool has_scope = scope_for_set(request.key, scope);
     // All that says how old the value is comes before it is computed.
-    const Age age{pg::fill_clock(), pg::pending().mark()};
+    Age age{pg::fill_clock(), pg::pending().mark()};
+    if (pg::pending().has_invalidations()) age.through = pg::settled_newest();
     const bool untouched = has_done_nothing();
     const std::uint64_t begin = nanoseconds();
     pg::Observation seen;

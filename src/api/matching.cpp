@@ -2,6 +2,7 @@
 
 #include "pg/attach.hpp"
 #include "pg/transaction.hpp"
+#include "pg/writes.hpp"
 
 extern "C" {
 #include "utils/timestamp.h"
@@ -11,18 +12,30 @@ namespace cache_ext::api {
 
 namespace {
 
+/// Whether an entry depends on a relation that this transaction has written.
+bool depends_on(const std::vector<Oid>& written, core::Base base, const core::EntryInfo& e, std::size_t own_tags) {
+    if (written.empty()) return false;
+    for (std::size_t i = own_tags; i < e.tag_count; ++i) {
+        const Oid relation = pg::RelationTag::relation_of(core::Store::tag(base, e.tags[i]).text());
+        if (std::binary_search(written.begin(), written.end(), relation)) return true;
+    }
+    return false;
+}
+
 template <class Found>
 void for_each_live(const Reach& reach, const Predicate& matches, Found&& found) {
     const pg::Pending& pending = pg::pending();
     const core::Timestamp now = GetCurrentTimestamp();
+    const std::vector<Oid> written = pg::own_writes();
     if (pg::attached()) {
         core::Store& store = pg::region().store();
         const core::Base base = pg::region().base();
-        for (std::uint32_t bucket = 0; bucket < store.bucket_count(); ++bucket) {
-            store.visit(base, bucket, [&](const core::EntryInfo& e) {
+        const std::uint32_t buckets = store.bucket_count();
+        for (std::uint32_t bucket = 0; bucket < buckets; ++bucket) {
+            store.visit(base, bucket, buckets, [&](const core::EntryInfo& e) {
                 if (e.dead || e.expires_at <= now || !reach.covers(e.space, e.scope)) return;
                 const TagView tags(base, e);
-                if (!matches({e.key, tags})) return;
+                if (!matches({e.key, tags}) || depends_on(written, base, e, tags.size())) return;
                 const core::Scope scope{e.scope, e.space, {}, e.is_private};
                 if (!pending.empty()) {
                     if (pending.invalidated_at(scope, e.key, tags) != 0) return;
@@ -37,6 +50,9 @@ void for_each_live(const Reach& reach, const Predicate& matches, Found&& found) 
         const TagView tags(set.tags);
         if (!matches({set.key, tags})) return;
         if (pending.invalidated_at(set.scope, set.key, set.tags) > set.sequence) return;
+        for (const Oid relation : set.relations) {
+            if (std::binary_search(written.begin(), written.end(), relation)) return;
+        }
         found(set.scope, std::string_view(set.key));
     });
 }

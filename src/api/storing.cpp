@@ -6,6 +6,7 @@
 #include "pg/guard.hpp"
 #include "pg/settings.hpp"
 #include "pg/snapshot.hpp"
+#include "pg/testing.hpp"
 #include "pg/transaction.hpp"
 #include "pg/writes.hpp"
 
@@ -100,12 +101,16 @@ bool age_by_lease(const core::Scope& scope, std::string_view key, Age& age) {
     const core::Timestamp now = GetCurrentStatementStartTimestamp();
     age.birth = pg::fill_clock();
     age.sequence = UINT64_MAX;
+    if (pg::testing::breaks(pg::testing::Break::kBirthAtSet)) return true;
     if (const auto lease = pg::leases().answer(lease_hash(scope, key), now)) {
         age.birth = std::min(age.birth, lease->birth);
         age.sequence = lease->sequence;
+        age.through = lease->through;
         return !lease->void_;
     }
-    age.birth = std::min(age.birth, pg::leases().displaced_bound(now));
+    const core::Version bound = pg::leases().displaced_bound(now);
+    if (pg::pending().has_invalidations() && bound == UINT64_MAX) age.through = pg::settled_newest();
+    age.birth = std::min(age.birth, bound);
     return true;
 }
 
@@ -117,15 +122,14 @@ bool set_pending(const SetRequest& request, const core::Scope& scope, const Age&
     // What waits for the commit is bounded too.
     if (pg::pending().bytes() + VARSIZE_ANY_EXHDR(request.value) > pg::region().header().bytes / 4) return false;
 
-    core::Version newest = 0;
-    const core::Version after_commit = pg::pending().has_invalidations() ? pg::clock_after_commit(newest) : 0;
     return with_set(request, scope, age, [&](pg::PendingSet& set) {
         if (const pg::Sequence last = pg::pending().invalidated_at(scope, set.key, set.tags); last != 0) {
             // Computed before this transaction invalidated it; or after, which can be published only if nothing else has happened that the
             // value does not reflect, a later write to what it was computed from among it.
-            if (last > age.sequence || after_commit != newest || !set.relations.empty()) return false;
-            set.through_newest = newest;
+            if (last > age.sequence || age.through == 0 || !set.relations.empty()) return false;
+            set.birth = set.through_newest = age.through;
         }
+        if (is_late(set)) return false;
         pg::pending().add(set);
         return true;
     });

@@ -27,6 +27,7 @@ struct SetRequest {
 struct Age {
     core::Version birth = 0;
     pg::Sequence sequence = 0;   ///< since when it must not have been invalidated by the transaction itself
+    core::Version through = 0;   ///< pg::settled_newest() when it was computed, for what the transaction itself had invalidated before; 0 = not known
 };
 
 /// Puts a value among the transaction's pending work. False: refused. Raises only as the server's own functions do.

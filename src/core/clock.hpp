@@ -25,7 +25,8 @@ struct SnapshotView {
     std::uint64_t ended_by = 0;   ///< `Clock::events` as it was before this snapshot was taken: who had ended by then is finished for it
 
     bool finished(FullXid xid) const noexcept {
-        if (own_xid != 0 && xid == own_xid) return own_finished;
+        if (xid == 0) return true;   // registered by nobody who could still roll back
+        if (xid == own_xid) return own_finished;
         if (xid < xmin) return true;
         if (xid >= xmax) return false;
         return !running(context, xid);

@@ -1,7 +1,6 @@
 #include "core/index.hpp"
 
 #include <algorithm>
-#include <cstring>
 
 namespace cache_ext::core {
 
@@ -11,6 +10,7 @@ bool Index::init(Base base, Allocator& allocator, Ref directory, std::uint32_t m
     buckets_ = 0;
     spare_ = 0;
     entries_ = 0;
+    starved_ = false;
     bucket_count_.store(0, std::memory_order_relaxed);
     Bucket* page = new_buckets(base, allocator, kPageBuckets);
     if (page == nullptr) return false;
@@ -43,6 +43,7 @@ bool Index::contains(Base base, std::uint64_t hash, Ref entry) const noexcept {
 }
 
 bool Index::insert(Base base, Allocator& allocator, std::uint64_t hash, Ref entry, HashOf hash_of) noexcept {
+    starved_ = false;
     if (entries_ >= std::uint64_t{bucket_count()} * kEntriesPerBucket) grow(base, allocator, hash_of);
     Bucket* first = bucket(base, bucket_of(hash, bucket_count()));
     if (!add_to_chain(base, allocator, first, Bucket::slot_value(hash, entry))) return false;
@@ -102,7 +103,12 @@ Bucket* Index::new_buckets(Base base, Allocator& allocator, std::uint32_t count)
     // Alignment is of the offset, so that it holds wherever the region is mapped: at a page boundary at least.
     constexpr Ref kAlign = alignof(Bucket) / kGranule;
     auto* buckets = base.at<Bucket>((block + kAlign - 1) / kAlign * kAlign);
-    std::memset(static_cast<void*>(buckets), 0, bytes);
+    // The memory was somebody's until now, and readers may still be looking at what lay there.
+    for (std::uint32_t i = 0; i < count; ++i) {
+        buckets[i].version.store(0, std::memory_order_relaxed);
+        buckets[i].next.store(0, std::memory_order_relaxed);
+        for (auto& slot : buckets[i].slots) slot.store(0, std::memory_order_relaxed);
+    }
     buckets_ += count;
     return buckets;
 }
@@ -144,7 +150,10 @@ void Index::grow(Base base, Allocator& allocator, HashOf hash_of) noexcept {
     auto* directory = base.at<std::atomic<Ref>>(directory_);
     if (count % kPageBuckets == 0) {
         if (page_number >= max_pages_) return;
-        if (directory[page_number].load(std::memory_order_relaxed) == 0 && !add_pages(base, allocator, page_number)) return;
+        if (directory[page_number].load(std::memory_order_relaxed) == 0 && !add_pages(base, allocator, page_number)) {
+            starved_ = true;
+            return;
+        }
     }
 
     Bucket* target = bucket(base, count);

@@ -42,6 +42,9 @@ class Index {
     /// `directory` is an array of `max_pages` Refs, zeroed. False: not even the first page could be had.
     bool init(Base base, Allocator& allocator, Ref directory, std::uint32_t max_pages) noexcept;
 
+    /// Whether the last insertion wanted more buckets and found no memory for them: somebody should make room.
+    bool starved() const noexcept { return starved_; }
+
     std::uint32_t bucket_count() const noexcept { return bucket_count_.load(std::memory_order_acquire); }
     std::uint64_t memory_bytes() const noexcept { return std::uint64_t{buckets_} * sizeof(Bucket); }
 
@@ -108,6 +111,7 @@ class Index {
     Ref directory_;
     Ref spare_;   // unused chain buckets, linked by `next`
     std::uint32_t entries_;
+    bool starved_;
 };
 
 }   // namespace cache_ext::core

@@ -83,12 +83,13 @@ Region Region::create(void* memory, const RegionOptions& options) noexcept {
     h->bytes = options.bytes;
     h->instance = options.instance;
     h->next_xid.store(options.next_xid, std::memory_order_relaxed);
-    h->work.store(0, std::memory_order_relaxed);
+    h->duties.init();
     h->clock.init(1);
 
     Store& store = h->store;
-    const std::size_t heap_bytes = options.bytes - kTailPad - plan.heap_at;
-    store.allocator_.init(base, to_ref(plan.heap_at), static_cast<std::uint32_t>(std::min<std::size_t>(heap_bytes / kGranule, UINT32_MAX)));
+    // What lies beyond the reach of a Ref is left out.
+    const std::size_t heap_bytes = std::min(options.bytes - kTailPad, std::size_t{UINT32_MAX} * kGranule) - plan.heap_at;
+    store.allocator_.init(base, to_ref(plan.heap_at), static_cast<std::uint32_t>(heap_bytes / kGranule));
     store.first_ref_ = to_ref(plan.heap_at);
     store.end_ref_ = to_ref(plan.heap_at + heap_bytes);
     store.region_bytes_ = options.bytes;
@@ -138,6 +139,19 @@ std::uint64_t Region::total(Counter counter) const noexcept {
     std::uint64_t sum = 0;
     for (std::uint32_t i = 0; i < header().session_count; ++i) sum += session(i).counters.get(counter);
     return sum;
+}
+
+std::uint64_t Region::counted(Counter counter) const noexcept {
+    const std::uint64_t before = header().counted_before[static_cast<std::size_t>(counter)].load(std::memory_order_relaxed);
+    const std::uint64_t now = total(counter);
+    return now > before ? now - before : 0;
+}
+
+void Region::reset_counted(Timestamp now) const noexcept {
+    for (std::size_t i = 0; i < static_cast<std::size_t>(Counter::kCount); ++i) {
+        header().counted_before[i].store(total(static_cast<Counter>(i)), std::memory_order_relaxed);
+    }
+    header().counted_since.store(now, std::memory_order_relaxed);
 }
 
 }   // namespace cache_ext::core

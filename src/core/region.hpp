@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/clock.hpp"
+#include "core/duties.hpp"
 #include "core/session.hpp"
 #include "core/store.hpp"
 #include "core/watches.hpp"
@@ -35,7 +36,9 @@ struct RegionHeader {
     std::uint64_t bytes;
     Id128 instance;
     std::atomic<FullXid> next_xid;   ///< snapshots with an older xmin neither read nor fill: what they wait for may have left no mark here
-    std::atomic<std::uint64_t> work;   ///< duties that wait for a worker, as bits
+    Duties duties;
+    std::atomic<std::uint64_t> counted_before[static_cast<std::size_t>(Counter::kCount)];   ///< totals when statistics were last reset
+    std::atomic<Timestamp> counted_since;   ///< when that was; 0 = never
     Clock clock;
     Watches watches;
     Store store;
@@ -61,6 +64,7 @@ class Region {
     Base base() const noexcept { return base_; }
     RegionHeader& header() const noexcept { return *reinterpret_cast<RegionHeader*>(base_.p); }
     Clock& clock() const noexcept { return header().clock; }
+    Duties& duties() const noexcept { return header().duties; }
     Store& store() const noexcept { return header().store; }
     Watches& watches() const noexcept { return header().watches; }
 
@@ -77,6 +81,10 @@ class Region {
     Version settled_bound() const noexcept;
 
     std::uint64_t total(Counter counter) const noexcept;
+
+    /// What was counted since the statistics were last reset. The counters themselves only ever grow.
+    std::uint64_t counted(Counter counter) const noexcept;
+    void reset_counted(Timestamp now) const noexcept;
 
   private:
     explicit Region(void* memory) noexcept : base_{static_cast<std::byte*>(memory)} {}

@@ -5,6 +5,16 @@
 
 namespace cache_ext::core {
 
+namespace {
+
+/// Adds to a count that a reader whose entry has gone may be looking at.
+template <class T>
+void add(T& count, std::int64_t n) noexcept {
+    store_relaxed(count, static_cast<T>(count + static_cast<T>(n)));
+}
+
+}   // namespace
+
 void ScopeTable::init(Ref scope_heads, Ref owner_heads, std::uint32_t head_count) noexcept {
     scope_heads_ = scope_heads;
     owner_heads_ = owner_heads;
@@ -16,6 +26,12 @@ void ScopeTable::init(Ref scope_heads, Ref owner_heads, std::uint32_t head_count
     private_bytes_ = 0;
 }
 
+Ref ScopeTable::find(Base base, const Id128& id) const noexcept {
+    Ref ref = scope_head(base, id);
+    while (ref != 0 && !(base.at<ScopeNode>(ref)->id == id)) ref = base.at<ScopeNode>(ref)->next;
+    return ref;
+}
+
 Ref ScopeTable::find_owner(Base base, const Id128& id) const noexcept {
     Ref ref = owner_head(base, id);
     while (ref != 0 && !(base.at<OwnerNode>(ref)->id == id)) ref = base.at<OwnerNode>(ref)->next;
@@ -23,8 +39,7 @@ Ref ScopeTable::find_owner(Base base, const Id128& id) const noexcept {
 }
 
 Ref ScopeTable::acquire(Base base, Allocator& allocator, const Scope& scope, Version floor) noexcept {
-    Ref ref = scope_head(base, scope.id);
-    while (ref != 0 && !(base.at<ScopeNode>(ref)->id == scope.id)) ref = base.at<ScopeNode>(ref)->next;
+    Ref ref = find(base, scope.id);
     if (ref == 0) {
         ref = allocator.allocate(base, sizeof(ScopeNode));
         if (ref == 0) return 0;
@@ -43,7 +58,7 @@ Ref ScopeTable::acquire(Base base, Allocator& allocator, const Scope& scope, Ver
                 owner_head(base, scope.owner) = owner;
                 ++owners_;
             }
-            ++base.at<OwnerNode>(owner)->scopes;
+            add(base.at<OwnerNode>(owner)->scopes, 1);
         }
         auto* node = base.at<ScopeNode>(ref);
         store_relaxed(node->id.hi, scope.id.hi);
@@ -59,7 +74,7 @@ Ref ScopeTable::acquire(Base base, Allocator& allocator, const Scope& scope, Ver
         ++scopes_;
     }
     auto* node = base.at<ScopeNode>(ref);
-    ++node->entries;
+    add(node->entries, 1);
     if (node->owner != 0) ++private_entries_;
     return ref;
 }
@@ -67,18 +82,20 @@ Ref ScopeTable::acquire(Base base, Allocator& allocator, const Scope& scope, Ver
 void ScopeTable::release(Base base, Allocator& allocator, Ref ref) noexcept {
     auto* node = base.at<ScopeNode>(ref);
     if (node->owner != 0) --private_entries_;
-    if (--node->entries > 0) return;
+    add(node->entries, -1);
+    if (node->entries > 0) return;
 
     Ref* link = &scope_head(base, node->id);
     while (*link != ref) link = &base.at<ScopeNode>(*link)->next;
-    *link = node->next;
+    store_relaxed(*link, node->next);
     --scopes_;
     if (node->owner != 0) {
         auto* owner = base.at<OwnerNode>(node->owner);
-        if (--owner->scopes == 0) {
+        add(owner->scopes, -1);
+        if (owner->scopes == 0) {
             link = &owner_head(base, owner->id);
             while (*link != node->owner) link = &base.at<OwnerNode>(*link)->next;
-            *link = owner->next;
+            store_relaxed(*link, owner->next);
             --owners_;
             allocator.free(base, node->owner);
         }
@@ -88,9 +105,9 @@ void ScopeTable::release(Base base, Allocator& allocator, Ref ref) noexcept {
 
 void ScopeTable::account(Base base, Ref scope, std::int64_t bytes) noexcept {
     auto* node = base.at<ScopeNode>(scope);
-    node->bytes += static_cast<std::uint64_t>(bytes);
+    add(node->bytes, bytes);
     if (node->owner == 0) return;
-    base.at<OwnerNode>(node->owner)->bytes += static_cast<std::uint64_t>(bytes);
+    add(base.at<OwnerNode>(node->owner)->bytes, bytes);
     private_bytes_ += static_cast<std::uint64_t>(bytes);
 }
 

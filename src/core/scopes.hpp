@@ -5,6 +5,7 @@
 
 #include "core/allocator.hpp"
 #include "core/entry.hpp"
+#include "core/racy_copy.hpp"
 #include "core/ref.hpp"
 
 namespace cache_ext::core {
@@ -43,7 +44,7 @@ static_assert(sizeof(ScopeNode) == 64);
 /// The scopes that have entries, and their quota owners.
 ///
 /// Locking: all under the store's lock. Readers compare the id and the floor of an entry's scope with no lock: an entry that is still
-/// linked holds its scope.
+/// linked holds its scope. A reader whose entry has gone may look at anything, so that all stores into nodes and links are relaxed atomic ones.
 class ScopeTable {
   public:
     /// `scope_heads` and `owner_heads` are arrays of `head_count` Refs, zeroed; a power of two.
@@ -57,6 +58,9 @@ class ScopeTable {
 
     /// Memory that an entry of the scope takes or gives back.
     void account(Base base, Ref scope, std::int64_t bytes) noexcept;
+
+    /// The scope's node, or 0.
+    Ref find(Base base, const Id128& id) const noexcept;
 
     /// The owner's node, or 0.
     Ref find_owner(Base base, const Id128& id) const noexcept;
@@ -76,17 +80,17 @@ class ScopeTable {
     void link(Base base, Ref scope, Ref entry, Links links) noexcept {
         auto* owner = base.at<OwnerNode>(base.at<ScopeNode>(scope)->owner);
         OwnerLinks& own = links(entry);
-        own.older = owner->newest;
-        own.newer = 0;
-        (owner->newest != 0 ? links(owner->newest).newer : owner->oldest) = entry;
-        owner->newest = entry;
+        store_relaxed(own.older, owner->newest);
+        store_relaxed(own.newer, Ref{0});
+        store_relaxed(owner->newest != 0 ? links(owner->newest).newer : owner->oldest, entry);
+        store_relaxed(owner->newest, entry);
     }
     template <class Links>
     void unlink(Base base, Ref scope, Ref entry, Links links) noexcept {
         auto* owner = base.at<OwnerNode>(base.at<ScopeNode>(scope)->owner);
         const OwnerLinks own = links(entry);
-        (own.newer != 0 ? links(own.newer).older : owner->newest) = own.older;
-        (own.older != 0 ? links(own.older).newer : owner->oldest) = own.newer;
+        store_relaxed(own.newer != 0 ? links(own.newer).older : owner->newest, own.older);
+        store_relaxed(own.older != 0 ? links(own.older).newer : owner->oldest, own.newer);
     }
 
   private:

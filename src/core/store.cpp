@@ -245,6 +245,8 @@ bool Store::respect_quota(Base base, SessionSlot& session, const NewEntry& entry
 /// of whatever is free. So memory that is free in total is never too scattered to be used.
 bool Store::reserve(Base base, SessionSlot& session, const NewEntry& entry, std::uint8_t flags, const Quota& quota,
                     Ref& head) noexcept {
+    // What the entry's head has no room to count would be cut off in there, and take the region's order with it.
+    if (entry.key.bytes.size() > kMaxKeyBytes || entry.tags.size() > kMaxTags || entry.value.size() > UINT32_MAX) return false;
     const auto layout = EntryLayout::of(flags, static_cast<std::uint32_t>(entry.tags.size()), static_cast<std::uint32_t>(entry.key.bytes.size()));
     const std::size_t total = layout.value + entry.value.size();
     if (Allocator::footprint(total) > allocator_.capacity_bytes() / 2) return false;
@@ -320,8 +322,8 @@ void Store::fill(Base base, Ref head, const NewEntry& entry, std::uint8_t flags)
     store_relaxed(e.created_at, entry.created_at);
     store_relaxed(e.scope, Ref{0});
     store_relaxed(e.value_bytes, static_cast<std::uint32_t>(entry.value.size()));
-    e.hits.store(0, std::memory_order_relaxed);
-    e.used_at.store(seconds_of(entry.created_at), std::memory_order_relaxed);
+    e.hits.store(entry.hits, std::memory_order_relaxed);
+    e.used_at.store(entry.used_at != 0 ? entry.used_at : seconds_of(entry.created_at), std::memory_order_relaxed);
     store_relaxed(e.key_bytes, static_cast<std::uint16_t>(entry.key.bytes.size()));
     store_relaxed(e.tag_count, static_cast<std::uint8_t>(entry.tags.size()));
     e.flags.store(flags, std::memory_order_relaxed);
@@ -379,7 +381,7 @@ Ref Store::find_locked(Base base, const Key& key) const noexcept {
 
 /// The last step of storing, under the lock: what was invalidated since the value was computed is noticed here or, by whoever invalidates
 /// from now on, through the link that is made here.
-Put Store::publish(Base base, SessionSlot& session, Ref head, const NewEntry& entry, std::uint8_t flags) noexcept {
+Put Store::publish(Base base, SessionSlot& session, Ref head, const NewEntry& entry, std::uint8_t flags, const Quota& quota) noexcept {
     const Id128& space = entry.scope->space;
     const Version space_floor = tags_.cell(base, space_cell_hash(space));
     if (space_floor > entry.birth || tags_.cell(base, key_cell_hash(space, entry.key.bytes)) > entry.birth ||
@@ -403,6 +405,12 @@ Put Store::publish(Base base, SessionSlot& session, Ref head, const NewEntry& en
     }
     if (scope == 0) {
         release_tags(base, head, tag_count);
+        return Put::kNoMemory;
+    }
+    // Others may have stored for the same owner since the memory was reserved, and a scattered value takes more than was foreseen.
+    if (!respect_quota(base, session, entry, footprint(base, head), quota)) {
+        release_tags(base, head, tag_count);
+        scopes_.release(base, allocator_, scope);
         return Put::kNoMemory;
     }
     Entry& e = *base.at<Entry>(head);
@@ -429,8 +437,15 @@ Put Store::publish(Base base, SessionSlot& session, Ref head, const NewEntry& en
     }
     ++entries_;
     sieve_.insert(Links{base}, head);
+    if (entry.visited) Sieve<Links>::touch(Links{base}, head);
     scopes_.account(base, scope, footprint(base, head));
     if (entry.scope->is_private) scopes_.link(base, scope, head, owner_links(base));
+    if (index_.starved()) {
+        // Full memory has no piece of a page's size. One entry more than needed goes each time until there is one; or else chains
+        // would grow without end where small entries take the place of large ones.
+        std::size_t freed = 0;
+        make_room(base, session, freed);
+    }
     return Put::kStored;
 }
 
@@ -441,7 +456,7 @@ Put Store::put(Base base, SessionSlot& session, const NewEntry& entry, const Quo
     if (!reserve(base, session, entry, flags, quota, head)) return Put::kNoMemory;
     fill(base, head, entry, flags);
     std::scoped_lock guard(lock_);
-    const Put result = publish(base, session, head, entry, flags);
+    const Put result = publish(base, session, head, entry, flags, quota);
     if (result != Put::kStored) free_blocks(base, head);
     return result;
 }
@@ -522,7 +537,9 @@ void Store::take_hits(Base base, HitBuffer& hits, Timestamp now, bool empty) noe
         if (ref == 0) continue;
         const std::uint32_t count = cell.count.load(std::memory_order_relaxed);
         const std::uint32_t fresh = count - cell.taken.load(std::memory_order_relaxed);
-        if (fresh > 0 && index_.contains(base, cell.hash_low.load(std::memory_order_relaxed), ref)) {
+        const std::uint32_t hash_low = cell.hash_low.load(std::memory_order_relaxed);
+        // Another entry of the same bucket may lie there by now: the buckets are few while the index is small.
+        if (fresh > 0 && index_.contains(base, hash_low, ref) && static_cast<std::uint32_t>(hash_of(base, ref)) == hash_low) {
             Entry& e = *base.at<Entry>(ref);
             e.hits.store(e.hits.load(std::memory_order_relaxed) + fresh, std::memory_order_relaxed);
             e.used_at.store(seconds_of(now), std::memory_order_relaxed);
@@ -589,6 +606,34 @@ EntryInfo Store::describe(Base base, Ref ref) const noexcept {
     info.compute_us = compute_us(base, ref, flags, layout);
     info.dead = invalidated(base, e, flags, e.tag_count);
     return info;
+}
+
+Id128 Store::owner_of(Base base, const EntryInfo& entry) const noexcept {
+    const Ref owner = base.at<const ScopeNode>(entry_at(base, entry.entry)->scope)->owner;
+    return owner == 0 ? Id128{} : base.at<const OwnerNode>(owner)->id;
+}
+
+void Store::value_of(Base base, const EntryInfo& entry, std::byte* to) const noexcept {
+    const Entry& e = *entry_at(base, entry.entry);
+    const auto layout = EntryLayout::of(e.flags.load(std::memory_order_relaxed), e.tag_count, e.key_bytes);
+    Ref extent = e.extents.load(std::memory_order_relaxed);
+    if (extent == 0) {
+        racy_copy(to, base.at<const std::byte>(entry.entry) + layout.value, e.value_bytes);
+        return;
+    }
+    for (; extent != 0; extent = base.at<const Extent>(extent)->next) {
+        const auto* piece = base.at<const Extent>(extent);
+        racy_copy(to, piece + 1, piece->bytes);
+        to += piece->bytes;
+    }
+}
+
+bool Store::scope_fits(Base base, const Scope& scope) const noexcept {
+    const Ref ref = scopes_.find(base, scope.id);
+    if (ref == 0) return true;
+    const auto* node = base.at<const ScopeNode>(ref);
+    if (!(node->space == scope.space) || (node->owner != 0) != scope.is_private) return false;
+    return node->owner == 0 || base.at<const OwnerNode>(node->owner)->id == scope.owner;
 }
 
 bool Store::has_tag(Base base, const TagName& name) noexcept {

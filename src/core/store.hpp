@@ -1,6 +1,8 @@
 #pragma once
 
+#include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -65,13 +67,17 @@ struct NewEntry {
     std::uint32_t compute_us = 0;
     bool only_if_absent = false;   ///< a live entry stays
     Timestamp now = 0;
+    // Of an entry that comes back from an archive:
+    std::uint32_t hits = 0;
+    std::uint32_t used_at = 0;   ///< 0 = when it was created
+    bool visited = false;   ///< read since the eviction hand last passed
 };
 
 enum class Put : std::uint8_t {
     kStored,
     kExists,   ///< only_if_absent, and there is one
     kLate,   ///< what it was computed from has been invalidated since
-    kNoMemory,   ///< too large for the region or for the scope's share of it, or eviction could not free enough
+    kNoMemory,   ///< too large: for an entry, the region or the scope's share of it; or eviction could not free enough
 };
 
 /// How much memory private entries may take, in bytes.
@@ -158,17 +164,28 @@ class Store {
 
     // --- looking at all of it -----------------------------------------------------------------------
 
-    /// Calls `visit(const EntryInfo&)` for the entries of one bucket, under the lock: it must be short, and must not call the server. Entries may
-    /// move to a later bucket meanwhile, never to an earlier one, so that going on until `bucket_count()` misses none.
+    /// Calls `visit(const EntryInfo&)`, under the lock, for the entries that belong to one bucket of `count`, wherever they have moved since there
+    /// were that many: going through all buckets below a `bucket_count()` meets each entry that stays exactly once. The visitor must be short
+    /// and must not call the server; what it throws passes.
     template <class Visit>
-    void visit(Base base, std::uint32_t bucket, Visit&& visit) noexcept {
+    void visit(Base base, std::uint32_t bucket, std::uint32_t count, Visit&& visit) {
         std::scoped_lock guard(lock_);
-        if (bucket >= index_.bucket_count()) return;
-        for (const Bucket* b = index_.bucket(base, bucket); b != nullptr; b = Index::next(base, *b)) {
-            for (const auto& slot : b->slots) {
-                if (const Ref ref = Bucket::slot_ref(slot.load(std::memory_order_relaxed))) visit(describe(base, ref));
+        const std::uint32_t step = std::max(std::bit_ceil(count) / 2, 1U);
+        for (std::uint32_t at = bucket; at < index_.bucket_count(); at += step) {
+            if (at != bucket && (at < count || Index::bucket_of(at, count) != bucket)) continue;
+            for (const Bucket* b = index_.bucket(base, at); b != nullptr; b = Index::next(base, *b)) {
+                for (const auto& slot : b->slots) {
+                    if (const Ref ref = Bucket::slot_ref(slot.load(std::memory_order_relaxed))) visit(describe(base, ref));
+                }
             }
         }
+    }
+
+    /// The same for one bucket of those that there are now. Entries may move to a later bucket between two calls, never to an earlier one, so that
+    /// going on until `bucket_count()` misses none but may meet one twice.
+    template <class Visit>
+    void visit(Base base, std::uint32_t bucket, Visit&& visitor) {
+        visit(base, bucket, std::max(bucket_count(), bucket + 1), visitor);
     }
     std::uint32_t bucket_count() const noexcept { return index_.bucket_count(); }
 
@@ -213,6 +230,24 @@ class Store {
         return removed;
     }
 
+    // For an archive, where nobody else uses the region; so without the lock.
+
+    /// Calls `visit(const EntryInfo&, bool visited)` for all entries, the oldest of the eviction queue first.
+    template <class Visit>
+    void for_each_alone(Base base, Visit&& visit) const {
+        for (Ref ref = sieve_.oldest(); ref != 0; ref = entry_at(base, ref)->newer) {
+            visit(describe(base, ref), (entry_at(base, ref)->flags.load(std::memory_order_relaxed) & Entry::kVisited) != 0);
+        }
+    }
+    /// The quota owner of a private entry.
+    Id128 owner_of(Base base, const EntryInfo& entry) const noexcept;
+    /// Copies the stored bytes of a value.
+    void value_of(Base base, const EntryInfo& entry, std::byte* to) const noexcept;
+    /// Whether there is no such scope yet, or one that agrees in everything.
+    bool scope_fits(Base base, const Scope& scope) const noexcept;
+    /// Whether some process died while it held the lock. Only where there is no other process.
+    bool torn() const noexcept { return lock_.is_locked(); }
+
     struct Usage {
         std::uint64_t used_bytes;
         std::uint64_t capacity_bytes;
@@ -249,7 +284,7 @@ class Store {
     bool respect_quota(Base base, SessionSlot& session, const NewEntry& entry, std::size_t bytes, const Quota& quota) noexcept;
     bool evict_of_owner(Base base, SessionSlot& session, Ref owner) noexcept;
     void fill(Base base, Ref head, const NewEntry& entry, std::uint8_t flags) noexcept;
-    Put publish(Base base, SessionSlot& session, Ref head, const NewEntry& entry, std::uint8_t flags) noexcept;
+    Put publish(Base base, SessionSlot& session, Ref head, const NewEntry& entry, std::uint8_t flags, const Quota& quota) noexcept;
     bool acquire_tags(Base base, SessionSlot& session, Ref head, const NewEntry& entry) noexcept;
     void release_tags(Base base, Ref head, std::uint32_t count) noexcept;
     void free_blocks(Base base, Ref head) noexcept;

@@ -55,7 +55,7 @@ Ref TagTable::find(Base base, const TagName& name) const noexcept {
 
 Ref TagTable::acquire(Base base, Allocator& allocator, const TagName& name) noexcept {
     if (TagSlot* slot = lookup(base, name)) {
-        ++slot->entries;
+        store_relaxed(slot->entries, slot->entries + 1);
         return base.ref_of(slot);
     }
     const Ref ref = allocator.allocate(base, sizeof(TagSlot) + name.text.size());
@@ -72,19 +72,20 @@ Ref TagTable::acquire(Base base, Allocator& allocator, const TagName& name) noex
     Ref& head = head_of(base, name.hash);
     store_relaxed(slot->next, head);
     slot->version.store(cell_of(base, name.hash).load(std::memory_order_relaxed), std::memory_order_relaxed);
-    head = ref;
+    store_relaxed(head, ref);
     ++slots_;
     return ref;
 }
 
 void TagTable::release(Base base, Allocator& allocator, Ref ref) noexcept {
     auto* slot = base.at<TagSlot>(ref);
-    if (--slot->entries > 0) return;
+    store_relaxed(slot->entries, slot->entries - 1);
+    if (slot->entries > 0) return;
     {
         std::lock_guard guard(partition(slot->hash).lock);
         Ref* link = &head_of(base, slot->hash);
         while (*link != ref) link = &base.at<TagSlot>(*link)->next;
-        *link = slot->next;
+        store_relaxed(*link, slot->next);
     }
     --slots_;
     allocator.free(base, ref);

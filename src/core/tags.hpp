@@ -36,7 +36,8 @@ struct TagSlot {
 ///
 /// Locking: slots are linked and unlinked under the store's lock *and* the lock of their partition; stampers hold only the latter. Within one
 /// partition's lock a stamp writes the cell and then the slot, and a new slot takes its version from the cell, so none is ever lost.
-/// Versions are only ever raised. Readers take no lock: an entry that is still linked holds its slots.
+/// Versions are only ever raised. Readers take no lock: an entry that is still linked holds its slots. A reader whose entry has gone may look at
+/// anything, so that all stores into a slot are relaxed atomic ones.
 class TagTable {
   public:
     static constexpr std::uint32_t kPartitions = 64;

@@ -2,6 +2,7 @@
 
 #include "pg/compat.hpp"
 #include "pg/guard.hpp"
+#include "pg/reload.hpp"
 #include "pg/settings.hpp"
 
 extern "C" {
@@ -93,6 +94,7 @@ void startup() {
     LWLockRelease(AddinShmemInitLock);
     if (detail::region) {
         how = AttachedBy::kPreload;
+        if (!found) init_reload(detail::region);
     } else {
         ereport(LOG, (errmsg("cache_ext could not set up its shared memory; the cache is off")));
     }

@@ -48,12 +48,12 @@ std::optional<Lease> Leases::answer(std::uint64_t key_hash, core::Timestamp now)
 }
 
 void Leases::roll_back(int level, bool wrote) noexcept {
-    if (!in_transaction_) return;
-    for (std::size_t i = 0; i < used_; ++i) {
-        if (slots_[i].level < level) continue;
-        if (wrote) slots_[i].lease.void_ = true;
-        slots_[i].level = level - 1;
+    if (wrote) {
+        // Older ones too: what answers them may have been computed in what was rolled back.
+        for (std::size_t i = 0; i < used_; ++i) slots_[i].lease.void_ = true;
+        displaced_birth_ = 0;
     }
+    release(level);
 }
 
 void Leases::release(int level) noexcept {
@@ -62,8 +62,8 @@ void Leases::release(int level) noexcept {
 }
 
 void Leases::end_transaction(bool committed, bool wrote) noexcept {
-    if (!in_transaction_) return;
     if (!committed) roll_back(1, wrote);
+    if (!in_transaction_) return;
     for (std::size_t i = 0; i < used_; ++i) {
         slots_[i].level = 0;
         slots_[i].lease.sequence = 0;

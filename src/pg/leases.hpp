@@ -17,6 +17,7 @@ namespace cache_ext::pg {
 struct Lease {
     core::Version birth = 0;   ///< clock of the oldest snapshot at the miss
     Sequence sequence = 0;   ///< of the miss in its transaction; 0 where that is over
+    core::Version through = 0;   ///< settled_newest() at the miss, where the transaction had invalidated something by then
     bool void_ = false;   ///< what answers it may have been computed from writes that were rolled back
 };
 
@@ -35,7 +36,8 @@ class Leases {
     /// A bound on the birth of whatever is set without a lease: of the leases that were displaced.
     core::Version displaced_bound(core::Timestamp now) const noexcept { return now < displaced_until_ ? displaced_birth_ : UINT64_MAX; }
 
-    /// A savepoint at `level` was rolled back (`wrote`: the transaction has an xid or pending invalidations), or released.
+    /// A savepoint at `level` was rolled back, or released. `wrote`: the transaction has an xid or pending invalidations, so that nothing that was
+    /// computed since a miss may be stored any more, whether the miss was in the savepoint or before.
     void roll_back(int level, bool wrote) noexcept;
     void release(int level) noexcept;
     /// The transaction ended.

@@ -4,6 +4,7 @@
 
 #include "pg/identity.hpp"
 #include "pg/prelude.hpp"
+#include "pg/testing.hpp"
 
 extern "C" {
 #include "nodes/pg_list.h"
@@ -199,6 +200,7 @@ void define_settings() {
     define_bool("cache_ext.wal_log_invalidations", "Writes invalidations to the WAL, so that standbys follow them.",
                 &wal_log_invalidations, false, PGC_SIGHUP);
 
+    testing::init();
     MarkGUCPrefixReserved("cache_ext");
 }
 

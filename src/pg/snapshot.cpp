@@ -1,6 +1,7 @@
 #include "pg/snapshot.hpp"
 
 #include "pg/attach.hpp"
+#include "pg/testing.hpp"
 
 extern "C" {
 #include "access/transam.h"
@@ -90,6 +91,16 @@ core::Version clock_of(const core::SnapshotView& view) {
 /// The clock's events when the last transaction of this backend ended. Every snapshot held since, but for imported ones, is later.
 constinit std::uint64_t ended_by = 0;
 
+/// Stands for the oldest snapshot that this backend may hold (an outer query's, a cursor's). Two things are known of it: none has an older xmin than
+/// this, and none was taken before this transaction began. What is unfinished by both may be so for one of them.
+core::SnapshotView oldest_view() {
+    refresh_reference();
+    core::SnapshotView oldest;
+    oldest.xmin = oldest.xmax = widen(TransactionXmin);
+    oldest.ended_by = ended_by;
+    return oldest;
+}
+
 }   // namespace
 
 void end_snapshots() noexcept {
@@ -106,6 +117,7 @@ void forget_snapshots() noexcept {
 core::Version snapshot_clock() {
     const SnapshotData* snapshot = usable_snapshot();
     if (snapshot == nullptr) return 0;
+    if (testing::breaks(testing::Break::kNoRing)) return region().clock().now();
     if (snapshot->xmin == memo.xmin && snapshot->xmax == memo.xmax && snapshot->xcnt == memo.xcnt && snapshot->subxcnt == memo.subxcnt &&
         (memo.same_transaction || region().clock().now() == memo.newest)) [[likely]] {
         return memo.clock;
@@ -124,24 +136,23 @@ core::Version snapshot_clock() {
 
 core::Version fill_clock() {
     const core::Version active = snapshot_clock();
+    if (testing::breaks(testing::Break::kNoRing)) return active;
     if (active == 0 || IsolationUsesXactSnapshot()) return active;   // there is but one snapshot
-
-    // Of the other snapshots that this backend may hold (an outer query's, a cursor's) two things are known: none has an older xmin than this, and
-    // none was taken before this transaction began. What is unfinished by both may be so for one of them.
-    refresh_reference();
-    core::SnapshotView oldest;
-    oldest.xmin = oldest.xmax = widen(TransactionXmin);
-    oldest.ended_by = ended_by;
-    return std::min(active, region().clock().of(oldest));
+    return std::min(active, region().clock().of(oldest_view()));
 }
 
-core::Version clock_after_commit(core::Version& newest) {
-    newest = region().clock().now();
+core::Version settled_newest() {
     const SnapshotData* snapshot = usable_snapshot();
     if (snapshot == nullptr) return 0;
+    const core::Version newest = region().clock().now();
     core::SnapshotView view = view_of(*snapshot);
     view.own_finished = true;
-    return precedes_region(view) ? 0 : region().clock().of(view);
+    if (precedes_region(view) || region().clock().of(view) < newest) return 0;
+    if (IsolationUsesXactSnapshot()) return newest;
+    core::SnapshotView oldest = oldest_view();
+    oldest.own_xid = view.own_xid;
+    oldest.own_finished = true;
+    return region().clock().of(oldest) < newest ? 0 : newest;
 }
 
 void reap_prepared() {

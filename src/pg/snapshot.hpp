@@ -15,9 +15,9 @@ namespace cache_ext::pg {
 /// be it an outer query's or a cursor's.
 [[nodiscard]] core::Version fill_clock();
 
-/// The clock that the active snapshot will have once the own transaction has committed; `newest`, if it is also the clock of all
-/// others, is the newest version that anyone has taken so far.
-[[nodiscard]] core::Version clock_after_commit(core::Version& newest);
+/// The newest version that anyone has taken, where all that was registered up to it is finished for every snapshot that this backend holds, its own
+/// transaction counted as finished; otherwise 0. A value that is computed now reflects every invalidation up to it, own writes included.
+[[nodiscard]] core::Version settled_newest();
 
 /// Raises the clock's floor, so that the ring may be overrun without loss. Needs a transaction with a snapshot.
 void raise_clock_floor();

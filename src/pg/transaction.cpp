@@ -5,6 +5,7 @@
 #include "pg/attach.hpp"
 #include "pg/settings.hpp"
 #include "pg/snapshot.hpp"
+#include "pg/testing.hpp"
 #include "pg/writes.hpp"
 
 extern "C" {
@@ -76,7 +77,7 @@ void stamp(State& s) {
         disable_unreachable_region();
         return;
     }
-    if (region().clock().floor_lag() > kFloorLag) raise_clock_floor();
+    if (region().clock().floor_lag() > kFloorLag && !testing::breaks(testing::Break::kStampLate)) raise_clock_floor();
 
     // On a standby there is no transaction id to be had, and none is needed: what is invalidated there is local.
     const core::FullXid xid = RecoveryInProgress() ? 0 : U64FromFullTransactionId(GetTopFullTransactionId());
@@ -89,6 +90,7 @@ void stamp(State& s) {
     if (s.prepared != nullptr) mark = s.prepared;
 
     const core::Version version = region().clock().stamp(*mark, xid);
+    testing::reach(testing::Stop::kRegistered);
     for (; s.stamped < invalidations.size(); ++s.stamped) {
         stamp_one(invalidations[s.stamped], version);
         session().counters.add(core::Counter::kInvalidations);
@@ -200,11 +202,17 @@ void on_transaction(XactEvent event, void* /*argument*/) {
     switch (event) {
         case XACT_EVENT_PRE_COMMIT:
         case XACT_EVENT_PRE_PREPARE:
+            if (testing::breaks(testing::Break::kStampLate)) break;
             s.preparing = event == XACT_EVENT_PRE_PREPARE;
             stamp(s);
             s.ending = true;
+            if (s.first_stamp != 0 || s.pending.has_sets()) testing::reach(testing::Stop::kCommitting);
             break;
         case XACT_EVENT_COMMIT:
+            if (testing::breaks(testing::Break::kStampLate) && TransactionIdIsValid(GetTopTransactionIdIfAny())) {
+                testing::pause();
+                stamp(s);
+            }
             if (s.pending.has_sets() && attached()) {
                 const core::Timestamp now = GetCurrentTimestamp();
                 s.pending.for_each_set([&](const PendingSet& set) { publish(s, set, now); });

@@ -183,6 +183,20 @@ bool wrote_relation(Oid relation) {
            any_written_relation([](void* wanted, Oid written) { return *static_cast<const Oid*>(wanted) == written; }, &relation);
 }
 
+std::vector<Oid> own_writes() {
+    std::vector<Oid> written;
+    if (!has_own_writes()) return written;
+    if (untracked) written.push_back(kAnyRelation);
+    (void)any_written_relation(
+        [](void* to, Oid relation) {
+            static_cast<std::vector<Oid>*>(to)->push_back(relation);
+            return false;
+        },
+        &written);
+    std::sort(written.begin(), written.end());
+    return written;
+}
+
 bool wrote_watched() {
     if (!has_own_writes()) return false;
     if (!pgstat_track_counts) untracked = true;

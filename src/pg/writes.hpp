@@ -40,6 +40,9 @@ bool has_own_writes() noexcept;
 /// transactions with `has_own_writes()`.
 bool wrote_relation(Oid relation);
 
+/// What this transaction has written, sorted, and kAnyRelation where that may be anything. Throws std::bad_alloc.
+std::vector<Oid> own_writes();
+
 /// Whether this transaction has written anything that is watched, and so has to be stamped. In a transaction, before its end.
 bool wrote_watched();
 

@@ -1,0 +1,54 @@
+#include "pg/testing.hpp"
+
+#ifdef CACHE_EXT_TESTING
+
+#include "pg/prelude.hpp"
+
+extern "C" {
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+}
+
+namespace cache_ext::pg::testing {
+
+namespace {
+
+int broken_rule = static_cast<int>(Break::kNothing);
+int stop_at = static_cast<int>(Stop::kNowhere);
+
+const config_enum_entry kRules[] = {
+    {"nothing", static_cast<int>(Break::kNothing), false},
+    {"stamp_late", static_cast<int>(Break::kStampLate), false},
+    {"birth_at_set", static_cast<int>(Break::kBirthAtSet), false},
+    {"no_ring", static_cast<int>(Break::kNoRing), false},
+    {nullptr, 0, false},
+};
+
+const config_enum_entry kStops[] = {
+    {"nowhere", static_cast<int>(Stop::kNowhere), false},
+    {"registered", static_cast<int>(Stop::kRegistered), false},
+    {"committing", static_cast<int>(Stop::kCommitting), false},
+    {nullptr, 0, false},
+};
+
+}   // namespace
+
+bool breaks(Break rule) noexcept { return broken_rule == static_cast<int>(rule); }
+
+void reach(Stop stop) {
+    if (stop_at != static_cast<int>(stop)) return;
+    DirectFunctionCall1(pg_advisory_xact_lock_int8, Int64GetDatum(kStopLock));
+}
+
+void pause() noexcept { pg_usleep(300); }
+
+void init() {
+    DefineCustomEnumVariable("cache_ext.debug_break", "Rule of the protocol to break, for tests.", nullptr, &broken_rule,
+                             static_cast<int>(Break::kNothing), kRules, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+    DefineCustomEnumVariable("cache_ext.debug_stop_at", "Where a committing transaction waits, for tests.", nullptr, &stop_at,
+                             static_cast<int>(Stop::kNowhere), kStops, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+}
+
+}   // namespace cache_ext::pg::testing
+
+#endif

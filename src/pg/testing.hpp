@@ -1,0 +1,41 @@
+#pragma once
+
+// What only the build for tests has (CACHE_EXT_TESTING): points at which a transaction waits, so that a race happens on demand, and rules of the
+// protocol that can be broken, so that the tests which watch over them are seen to fail. Elsewhere all of it compiles to nothing.
+
+#include <cstdint>
+
+namespace cache_ext::pg::testing {
+
+/// The rule that `cache_ext.debug_break` breaks.
+enum class Break : std::uint8_t {
+    kNothing,
+    kStampLate,   ///< invalidations are stamped when their transaction is visible already
+    kBirthAtSet,   ///< a value is taken to be as young as the set that brings it
+    kNoRing,   ///< every registered transaction counts as finished for every snapshot
+};
+
+/// A place where the transaction waits while somebody else holds the advisory lock `kStopLock`, if `cache_ext.debug_stop_at` names it.
+enum class Stop : std::uint8_t {
+    kNowhere,
+    kRegistered,   ///< the clock has gone on, nothing has its version yet
+    kCommitting,   ///< everything is stamped, the transaction is not visible yet
+};
+
+inline constexpr std::int64_t kStopLock = 7771;
+
+#ifdef CACHE_EXT_TESTING
+bool breaks(Break rule) noexcept;
+/// May raise, as waiting for a lock may.
+void reach(Stop stop);
+/// As if the processor were given to somebody else for a moment: in a gap that is too short to be met by chance.
+void pause() noexcept;
+void init();
+#else
+constexpr bool breaks(Break /*rule*/) noexcept { return false; }
+constexpr void reach(Stop /*stop*/) noexcept {}
+constexpr void pause() noexcept {}
+constexpr void init() noexcept {}
+#endif
+
+}   // namespace cache_ext::pg::testing

@@ -1,0 +1,183 @@
+#include "worker/worker.hpp"
+
+#include "pg/attach.hpp"
+#include "pg/guard.hpp"
+#include "pg/settings.hpp"
+#include "pg/snapshot.hpp"
+#include "pg/space.hpp"
+#include "pg/transaction.hpp"
+#include "worker/cleanup.hpp"
+#include "worker/launcher.hpp"
+
+extern "C" {
+#include "access/parallel.h"
+#include "access/xact.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/backend_status.h"
+#include "utils/guc.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+}
+
+CACHE_EXT_EXPORT void cache_ext_worker_main(Datum argument);
+
+namespace cache_ext::worker {
+
+namespace {
+
+/// How often a session looks whether something is due, at most.
+constexpr TimestampTz kLook = USECS_PER_SEC;
+
+constinit bool is_worker = false;
+constinit std::int32_t own_seat = -1;
+
+void leave_seat(int /*code*/, Datum /*argument*/) noexcept {
+    if (own_seat >= 0) pg::region().duties().leave(own_seat, MyProcPid);
+    own_seat = -1;
+}
+
+/// A setting of this process alone.
+void set(const char* name, const char* value) { SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE); }
+
+void begin(const char* activity) {
+    SetCurrentStatementStartTimestamp();
+    StartTransactionCommand();
+    PushActiveSnapshot(GetTransactionSnapshot());
+    pgstat_report_activity(STATE_RUNNING, activity);
+}
+
+void commit() {
+    PopActiveSnapshot();
+    CommitTransactionCommand();
+    pgstat_report_activity(STATE_IDLE, nullptr);
+}
+
+/// What is to be done in the database.
+void work(const core::Duty& duty) {
+    begin("cache_ext: looking at the extension");
+    const pg::Space space = pg::current_space();
+    pg::raise_clock_floor();
+    commit();
+
+    if (!space.exists || !(id_of(space) == duty.space)) {
+        // Dropped, perhaps created anew: what is left of the old one nobody can reach.
+        drop_space(duty.space);
+        return;
+    }
+
+    pgstat_report_activity(STATE_RUNNING, "cache_ext: sweeping");
+    double duration_ms = 0;
+    const core::Swept swept = sweep_space(duty.space, duration_ms);
+    if (swept.remaining == 0) pg::region().duties().forget(duty.space);   // noted again with the next set
+
+    begin("cache_ext: writing the cleanup log");
+    if (!XactReadOnly) write_log(space, Source::kWorker, swept, duration_ms);
+    commit();
+}
+
+/// A session's commit: notes the database if there is something of it in the cache, and starts a worker where nobody else does.
+void on_transaction(XactEvent event, void* /*argument*/) noexcept {
+    if (event != XACT_EVENT_PRE_COMMIT || pg::detail::session == nullptr || is_worker || IsParallelWorker()) return;
+    if (!pg::detail::space_valid || !pg::detail::space.exists || pg::detail::disabled->load(std::memory_order_relaxed)) return;
+
+    static constinit TimestampTz looked_at = 0;
+    static constinit std::uint64_t sets_seen = 0;
+    static constinit bool noted = false;
+    const std::uint64_t sets = pg::session().counters.get(core::Counter::kSets);
+    const bool sets_something = pg::pending().has_sets() || sets != sets_seen;
+    const TimestampTz now = GetCurrentStatementStartTimestamp();
+    if (now - looked_at < kLook && now >= looked_at && (noted || !sets_something)) return;
+    looked_at = now;
+
+    core::Duties& duties = pg::region().duties();
+    const core::Id128 space = id_of(pg::detail::space);
+    std::int32_t place = duties.find(space);
+    if (place < 0 && sets_something) place = duties.note(space, MyDatabaseId, now);
+    sets_seen = sets;
+    noted = place >= 0;
+    if (noted && duties.launcher().load(std::memory_order_relaxed) == 0 && duties.due(place, now, interval())) start(place, 0);
+}
+
+}   // namespace
+
+core::Timestamp interval() noexcept { return std::int64_t{pg::settings::cleanup_interval_s} * USECS_PER_SEC; }
+
+Start start(std::int32_t place, std::int32_t notify) noexcept {
+    core::Duties& duties = pg::region().duties();
+    const std::int32_t seat = duties.take_seat(place, GetCurrentTimestamp(), interval());
+    if (seat < 0) return Start::kNotNow;
+    const core::Duty duty = duties.get(place);
+
+    BackgroundWorker worker{};
+    worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+    worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+    worker.bgw_restart_time = BGW_NEVER_RESTART;
+    worker.bgw_main_arg = Int32GetDatum(seat);
+    worker.bgw_notify_pid = notify;
+    std::snprintf(worker.bgw_library_name, BGW_MAXLEN, "cache_ext");
+    std::snprintf(worker.bgw_function_name, BGW_MAXLEN, "cache_ext_worker_main");
+    std::snprintf(worker.bgw_name, BGW_MAXLEN, "cache_ext worker for database %u", duty.database);
+    std::snprintf(worker.bgw_type, BGW_MAXLEN, "cache_ext worker");
+    std::memcpy(worker.bgw_extra, &duty, sizeof duty);
+    static_assert(sizeof duty <= BGW_EXTRALEN);
+
+    // Nothing in there is known to raise an error; but this is somebody's commit.
+    bool registered = false;
+    try {
+        registered = pg::pg_call([&worker] { return RegisterDynamicBackgroundWorker(&worker, nullptr); });
+    } catch (...) {
+    }
+    if (registered) return Start::kStarted;
+    duties.leave(seat, 0);
+    return Start::kNoSlot;
+}
+
+const char* state() noexcept {
+    if (!pg::attached()) return "off";
+    core::Duties& duties = pg::region().duties();
+    if (duties.seated() > 0) return "running";
+    if (duties.launcher().load(std::memory_order_relaxed) != 0) return "idle";
+    return max_worker_processes > 0 ? "on demand" : "off";
+}
+
+void init_worker() {
+    if (process_shared_preload_libraries_in_progress) register_launcher();
+    RegisterXactCallback([](XactEvent event, void* argument) { on_transaction(event, argument); }, nullptr);
+}
+
+}   // namespace cache_ext::worker
+
+/// The worker. It ends as soon as it is done or told to: a process in a database keeps that from being dropped or copied, for five seconds by waiting and
+/// then by an error.
+extern "C" void cache_ext_worker_main(Datum argument) {
+    using namespace cache_ext;
+    using namespace cache_ext::worker;
+
+    // Not the default handler of background workers, which ends the process wherever it is: within the region's lock, say.
+    pqsignal(SIGTERM, die);
+    pqsignal(SIGHUP, SignalHandlerForConfigReload);
+    BackgroundWorkerUnblockSignals();
+    is_worker = true;
+
+    core::Duty duty;
+    std::memcpy(&duty, MyBgworkerEntry->bgw_extra, sizeof duty);
+    BackgroundWorkerInitializeConnectionByOid(duty.database, InvalidOid, 0);
+    pgstat_report_appname("cache_ext worker");
+
+    // It waits for nobody: no lock, no standby, no disk.
+    set("lock_timeout", "1s");
+    set("synchronous_commit", "off");
+    set("default_transaction_read_only", "off");
+    set("default_transaction_isolation", "read committed");
+
+    if (!pg::attached() || !pg::region().duties().sit_down(DatumGetInt32(argument), duty.database, MyProcPid)) proc_exit(0);
+    own_seat = DatumGetInt32(argument);
+    before_shmem_exit(leave_seat, Datum{0});
+    work(duty);
+    proc_exit(0);
+}

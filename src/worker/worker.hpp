@@ -1,0 +1,28 @@
+#pragma once
+
+// The background worker: started for one database, it sweeps, keeps the log and the clock's floor, and goes again. Where the library is preloaded a
+// launcher starts it; where it is not, or while the launcher is gone, sessions do as they commit.
+
+#include "core/duties.hpp"
+#include "pg/prelude.hpp"
+
+namespace cache_ext::worker {
+
+/// What becomes of an attempt to start a worker.
+enum class Start : std::uint8_t { kStarted, kNotNow, kNoSlot };
+
+/// Starts a worker for the database in this place, if a sweep is due and one may be started; waits for nothing. `notify` is a process to be
+/// woken when it ends, or 0. Only after `attached()`.
+Start start(std::int32_t place, std::int32_t notify) noexcept;
+
+/// The time between two sweeps, in microseconds.
+core::Timestamp interval() noexcept;
+
+/// How the background work is done at present: "running" (a worker is at work), "idle" (the launcher waits), "on demand" (sessions start a
+/// worker when one is needed), "off" (there is no cache, or the server may have no background workers).
+const char* state() noexcept;
+
+/// Registers the launcher where the library is being preloaded, and what sessions do elsewhere. Called once, from _PG_init.
+void init_worker();
+
+}   // namespace cache_ext::worker
