@@ -29,10 +29,10 @@ CALL bench.race('mget',
     ARRAY[100000, 100000, 100000, 100000], :rounds);
 
 INSERT INTO bench.figure
-SELECT 5, '', 'pg_local_cache''s mget', bench.micros(ours), bench.micros(one) || ' (1000 a call: ' || bench.micros(many) || ')',
+SELECT 50, '', 'pg_local_cache''s mget', bench.micros(ours), bench.micros(one) || ' (1000 a call: ' || bench.micros(many) || ')',
        least(one, many) / ours, 2, 4, '× faster', true
 FROM bench.net('mget', 'ours') ours, bench.net('mget', 'one') one, bench.net('mget', 'many', '') many;
 
 \else
-INSERT INTO bench.figure VALUES (5, '', 'pg_local_cache''s mget', '', 'not installed', NULL, 2, 4, '× faster', true);
+INSERT INTO bench.figure VALUES (50, '', 'pg_local_cache''s mget', '', 'not installed', NULL, 2, 4, '× faster', true);
 \endif
