@@ -153,7 +153,8 @@ std::uint64_t lease_hash(const core::Scope& scope, std::string_view key) noexcep
 void count_miss(std::string_view key) {
     pg::session().counters.add(core::Counter::kMisses);
     core::Scope scope;
-    if (!scope_for_set(key, scope)) return;
+    // Also where the caller may not fill: a function of somebody who may can be what answers this miss.
+    (void)scope_for_set(key, scope);
     pg::Lease lease{pg::fill_clock(), pg::pending().mark()};
     if (pg::pending().has_invalidations()) lease.through = pg::settled_newest();
     pg::leases().miss(lease_hash(scope, key), lease, pg::transaction_level(), GetCurrentStatementStartTimestamp());
