@@ -253,6 +253,8 @@ Leases& leases() noexcept { return state().leases; }
 
 int transaction_level() noexcept { return GetCurrentTransactionNestLevel(); }
 
+bool has_written() noexcept { return wrote(state()); }
+
 void invalidate(InvalidationKind kind, const core::Scope& scope, std::string_view text) noexcept {
     State& s = state();
     s.pending.invalidate(kind, scope, text, transaction_level());
