@@ -98,7 +98,7 @@ bool is_late(const pg::PendingSet& set) noexcept {
     }
     for (const std::string_view tag : set.tags) {
         const core::TagName name{set.scope.space, tag, store.tags().hash(set.scope.space, tag)};
-        if (store.tags().version(base, name) > set.birth) return true;
+        if (store.tags().version(base, name) > set.birth || store.expired_at(base, name) > set.birth) return true;
     }
     for (const Oid relation : set.relations) {
         if (store.tags().version(base, pg::RelationTag(relation).name()) > set.birth) return true;
