@@ -98,7 +98,7 @@ bool is_late(const pg::PendingSet& set) noexcept {
     }
     for (const std::string_view tag : set.tags) {
         const core::TagName name{set.scope.space, tag, store.tags().hash(set.scope.space, tag)};
-        if (store.tags().version(base, name) > set.birth) return true;
+        if (store.tags().version(base, name) > set.birth || store.expired_at(base, name) > set.birth) return true;
     }
     for (const Oid relation : set.relations) {
         if (store.tags().version(base, pg::RelationTag(relation).name()) > set.birth) return true;
@@ -153,7 +153,8 @@ std::uint64_t lease_hash(const core::Scope& scope, std::string_view key) noexcep
 void count_miss(std::string_view key) {
     pg::session().counters.add(core::Counter::kMisses);
     core::Scope scope;
-    if (!scope_for_set(key, scope)) return;
+    // Also where the caller may not fill: a function of somebody who may can be what answers this miss.
+    (void)scope_for_set(key, scope);
     pg::Lease lease{pg::fill_clock(), pg::pending().mark()};
     if (pg::pending().has_invalidations()) lease.through = pg::settled_newest();
     pg::leases().miss(lease_hash(scope, key), lease, pg::transaction_level(), GetCurrentStatementStartTimestamp());

@@ -130,12 +130,12 @@ CACHE_EXT_FUNCTION(get_cached_entry) {
         values[kIsStale] = BoolGetDatum(false);
         std::fill_n(nulls, int{kLease}, false);
     } else if (core::Scope scope; usable() && scope_for_set(key, scope)) {
-        const core::Version birth = pg::fill_clock();
-        if (birth != 0) {
-            const std::string token = pg::lease_token(pg::region().header().instance, lease_hash(scope, key), birth);
-            values[kLease] = pg::pg_call([&token] { return CStringGetTextDatum(token.c_str()); });
-            nulls[kLease] = false;
-        }
+        // Nothing is stored for a lease of version 0. It says that the value may hold uncommitted rows, or that nothing is known of its age; no
+        // lease at all would say that it is current.
+        const core::Version birth = pg::has_written() ? 0 : pg::fill_clock();
+        const std::string token = pg::lease_token(pg::region().header().instance, lease_hash(scope, key), birth);
+        values[kLease] = pg::pg_call([&token] { return CStringGetTextDatum(token.c_str()); });
+        nulls[kLease] = false;
     }
     return HeapTupleGetDatum(heap_form_tuple(description, values, nulls));
 }

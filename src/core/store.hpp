@@ -162,6 +162,13 @@ class Store {
     /// Makes an entry end at `when` if it would end later. Whether it was there.
     bool expire(Base base, const Key& key, Timestamp when) noexcept;
 
+    /// The same for all entries that carry the tag and were born before `version`, and no such entry is stored any more. Called as the
+    /// stamps are.
+    void expire_tag(Base base, const TagName& tag, Version version, Timestamp when) noexcept;
+
+    /// The version below which nothing that carries the tag is stored, though what is there may stay. An upper bound.
+    Version expired_at(Base base, const TagName& tag) const noexcept { return tags_.cell(base, expiry_cell_hash(tag)); }
+
     // --- looking at all of it -----------------------------------------------------------------------
 
     /// Calls `visit(const EntryInfo&)`, under the lock, for the entries that belong to one bucket of `count`, wherever they have moved since there
@@ -271,6 +278,7 @@ class Store {
     struct Links;
 
     const Entry* entry_at(Base base, Ref ref) const noexcept { return base.at<const Entry>(ref); }
+    static std::uint64_t expiry_cell_hash(const TagName& tag) noexcept;
     bool in_bounds(Ref ref) const noexcept { return ref >= first_ref_ && ref < end_ref_; }
     std::uint64_t hash_of(Base base, Ref ref) const noexcept;
     bool invalidated(Base base, const Entry& entry, std::uint8_t flags, std::uint32_t tag_count) const noexcept;

@@ -63,6 +63,9 @@ void stamp_one(const Invalidation& i, core::Version version) noexcept {
         case InvalidationKind::kExpire:
             store.expire(base, {i.scope.id, i.text, store.key_hash(i.scope.id, i.text)}, GetCurrentTimestamp());
             break;
+        case InvalidationKind::kExpireTag:
+            store.expire_tag(base, {i.scope.space, i.text, store.tags().hash(i.scope.space, i.text)}, version, GetCurrentTimestamp());
+            break;
     }
 }
 
@@ -254,6 +257,8 @@ Pending& pending() noexcept { return state().pending; }
 Leases& leases() noexcept { return state().leases; }
 
 int transaction_level() noexcept { return GetCurrentTransactionNestLevel(); }
+
+bool has_written() noexcept { return wrote(state()); }
 
 void invalidate(InvalidationKind kind, const core::Scope& scope, std::string_view text) noexcept {
     State& s = state();
