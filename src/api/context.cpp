@@ -98,7 +98,7 @@ bool is_late(const pg::PendingSet& set) noexcept {
     }
     for (const std::string_view tag : set.tags) {
         const core::TagName name{set.scope.space, tag, store.tags().hash(set.scope.space, tag)};
-        if (store.tags().version(base, name) > set.birth) return true;
+        if (store.tags().version(base, name) > set.birth || store.expired_at(base, name) > set.birth) return true;
     }
     for (const Oid relation : set.relations) {
         if (store.tags().version(base, pg::RelationTag(relation).name()) > set.birth) return true;
@@ -140,6 +140,15 @@ Visible look_up(std::string_view key) {
     return found;
 }
 
+void prefetch(const std::string_view* keys, int count) {
+    const core::Scope scope = own_scope(pg::caller());
+    const core::Store& store = pg::region().store();
+    const core::Base base = pg::region().base();
+    const auto name = [&](int i) { return core::Key{scope.id, keys[i], store.key_hash(scope.id, keys[i])}; };
+    for (int i = 0; i < count; ++i) store.prefetch_bucket(base, name(i));
+    for (int i = 0; i < count; ++i) store.prefetch_entry(base, name(i));
+}
+
 void count_hit(const Visible& found) noexcept {
     core::SessionSlot& session = pg::session();
     session.counters.add(core::Counter::kHits);
@@ -153,7 +162,8 @@ std::uint64_t lease_hash(const core::Scope& scope, std::string_view key) noexcep
 void count_miss(std::string_view key) {
     pg::session().counters.add(core::Counter::kMisses);
     core::Scope scope;
-    if (!scope_for_set(key, scope)) return;
+    // Also where the caller may not fill: a function of somebody who may can be what answers this miss.
+    (void)scope_for_set(key, scope);
     pg::Lease lease{pg::fill_clock(), pg::pending().mark()};
     if (pg::pending().has_invalidations()) lease.through = pg::settled_newest();
     pg::leases().miss(lease_hash(scope, key), lease, pg::transaction_level(), GetCurrentStatementStartTimestamp());

@@ -96,6 +96,9 @@ CACHE_EXT_FUNCTION(expire_cache_by_tags) {
         const bool keeps = policy != nullptr && policy->grace > 0;
         pg::invalidate(keeps ? pg::InvalidationKind::kExpire : pg::InvalidationKind::kKey, match.scope, match.key);
     }
+    // What is being computed now, and would be stored later as if it were fresh.
+    const core::Scope space{{}, scope.space, {}, false};
+    for (const std::string_view tag : tags) pg::invalidate(pg::InvalidationKind::kExpireTag, space, tag);
     PG_RETURN_INT32(static_cast<std::int32_t>(matches.size()));
 }
 

@@ -27,6 +27,7 @@ constexpr Timestamp kHitsMaxAge = 10'000;
 constexpr std::size_t kMaxRoom = 64 * 1024;
 
 constexpr std::uint64_t kKeySalt = 0x6b65792063656c6cULL;
+constexpr std::uint64_t kExpirySalt = 0x6578706972790000ULL;
 constexpr std::uint64_t kSpaceSalt = 0x7370616365616c6cULL;
 
 constexpr std::uint32_t seconds_of(Timestamp t) noexcept { return static_cast<std::uint32_t>(t / 1'000'000); }
@@ -75,6 +76,8 @@ std::uint64_t Store::key_hash(const Id128& scope, std::string_view bytes) const 
 std::uint64_t Store::key_cell_hash(const Id128& space, std::string_view key) const noexcept {
     return hash_bytes(key, mix(seed_ ^ space.hi ^ kKeySalt, space.lo));
 }
+
+std::uint64_t Store::expiry_cell_hash(const TagName& tag) noexcept { return mix(tag.hash, kExpirySalt); }
 
 std::uint64_t Store::space_cell_hash(const Id128& space) const noexcept { return mix(seed_ ^ space.hi ^ kSpaceSalt, space.lo); }
 
@@ -150,6 +153,15 @@ Found Store::find(Base base, const Key& key, Version clock, Timestamp now, Looku
         if (first->version.load(std::memory_order_relaxed) == version && index_.bucket_count() == count) return result;
     }
     return Found::kAbsent;   // a chain that changes this fast: a miss is always right
+}
+
+void Store::prefetch_entry(Base base, const Key& key) const noexcept {
+    for (const auto& slot : bucket_for(base, key)->slots) {
+        const std::uint64_t value = slot.load(std::memory_order_relaxed);
+        if ((value ^ key.hash) >> 32 != 0 || Bucket::slot_ref(value) == 0) continue;
+        const auto* entry = reinterpret_cast<const std::byte*>(entry_at(base, Bucket::slot_ref(value)));
+        for (unsigned line = 0; line <= kPrefetchLines; ++line) __builtin_prefetch(entry + line * 64);
+    }
 }
 
 bool Store::copy(Base base, const Lookup& found, void* to) const noexcept {
@@ -388,6 +400,9 @@ Put Store::publish(Base base, SessionSlot& session, Ref head, const NewEntry& en
         !patterns_.allows(entry.birth, space, entry.scope->id, entry.key.bytes)) {
         return Put::kLate;
     }
+    for (const TagName& tag : entry.tags) {
+        if (expired_at(base, tag) > entry.birth) return Put::kLate;
+    }
 
     if (!acquire_tags(base, session, head, entry)) return Put::kNoMemory;
     const auto tag_count = static_cast<std::uint32_t>(entry.tags.size());
@@ -444,6 +459,7 @@ Put Store::publish(Base base, SessionSlot& session, Ref head, const NewEntry& en
         // Full memory has no piece of a page's size. One entry more than needed goes each time until there is one; or else chains
         // would grow without end where small entries take the place of large ones.
         std::size_t freed = 0;
+        drain(base, &session, entry.now);   // what has been read since is not the one
         make_room(base, session, freed);
     }
     return Put::kStored;
@@ -496,6 +512,21 @@ bool Store::expire(Base base, const Key& key, Timestamp when) noexcept {
     auto& expires_at = base.at<Entry>(ref)->expires_at;
     if (expires_at.load(std::memory_order_relaxed) > when) expires_at.store(when, std::memory_order_relaxed);
     return true;
+}
+
+void Store::expire_tag(Base base, const TagName& tag, Version version, Timestamp when) noexcept {
+    // The cell first, as for keys.
+    tags_.stamp_cell(base, expiry_cell_hash(tag), version);
+    if (!has_tag(base, tag)) return;
+    const std::uint32_t count = bucket_count();
+    for (std::uint32_t b = 0; b < count; ++b) {
+        visit(base, b, count, [&](const EntryInfo& e) {
+            const auto carries = [&](Ref ref) { return base.at<const TagSlot>(ref)->hash == tag.hash && base.at<const TagSlot>(ref)->text() == tag.text; };
+            if (e.space != tag.space || e.birth >= version || !std::any_of(e.tags, e.tags + e.tag_count, carries)) return;
+            auto& expires_at = base.at<Entry>(e.entry)->expires_at;
+            if (expires_at.load(std::memory_order_relaxed) > when) expires_at.store(when, std::memory_order_relaxed);
+        });
+    }
 }
 
 // --- invalidating -------------------------------------------------------------------------------------

@@ -61,7 +61,8 @@ constinit shmem_startup_hook_type previous_startup = nullptr;
 core::RegionOptions options_for(std::size_t bytes) {
     core::RegionOptions options;
     options.sessions = static_cast<std::uint32_t>(max_backend_slots());
-    options.prepared = static_cast<std::uint32_t>(max_prepared_xacts);
+    // One for each prepared transaction, and for each session that is about to prepare one: the server counts them only after that.
+    options.prepared = max_prepared_xacts > 0 ? static_cast<std::uint32_t>(max_prepared_xacts + max_backend_slots()) : 0;
     options.bytes = std::max(bytes, core::Region::smallest(options));
     return options;
 }

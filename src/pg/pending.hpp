@@ -27,6 +27,7 @@ enum class InvalidationKind : std::uint8_t {
     kPatternEverywhere,
     kSpace,   ///< everything
     kExpire,   ///< a key in one scope, which is not wrong but no longer fresh
+    kExpireTag,   ///< the same for what carries a tag
 };
 
 struct Invalidation {
@@ -81,7 +82,9 @@ class Pending {
     Sequence invalidated_at(const core::Scope& scope, std::string_view key, const Tags& tags) const noexcept {
         if (!has_invalidations()) return 0;
         Sequence last = key_invalidated_at(scope, key);
-        for (const auto& tag : tags) last = std::max(last, find(hash_of(InvalidationKind::kTag, scope, tag)));
+        for (const auto& tag : tags) {
+            last = std::max({last, find(hash_of(InvalidationKind::kTag, scope, tag)), find(hash_of(InvalidationKind::kExpireTag, scope, tag))});
+        }
         return last;
     }
 

@@ -63,6 +63,9 @@ void stamp_one(const Invalidation& i, core::Version version) noexcept {
         case InvalidationKind::kExpire:
             store.expire(base, {i.scope.id, i.text, store.key_hash(i.scope.id, i.text)}, GetCurrentTimestamp());
             break;
+        case InvalidationKind::kExpireTag:
+            store.expire_tag(base, {i.scope.space, i.text, store.tags().hash(i.scope.space, i.text)}, version, GetCurrentTimestamp());
+            break;
     }
 }
 
@@ -127,9 +130,11 @@ bool put(const PendingSet& set, core::Version birth, core::Timestamp now) noexce
     Room<core::TagName> tags;
     Room<RelationTag> relations;
     std::size_t count = 0;
-    for (const std::string_view tag : set.tags) std::construct_at(tags.at(count++), set.scope.space, tag, store.tags().hash(set.scope.space, tag));
+    for (const std::string_view tag : set.tags) {
+        new (tags.at(count++)) core::TagName{set.scope.space, tag, store.tags().hash(set.scope.space, tag)};
+    }
     for (std::size_t i = 0; i < set.relations.size(); ++i) {
-        std::construct_at(tags.at(count++), std::construct_at(relations.at(i), set.relations[i])->name());
+        new (tags.at(count++)) core::TagName(std::construct_at(relations.at(i), set.relations[i])->name());
     }
     entry.scope = &set.scope;
     entry.key = {set.scope.id, set.key, store.key_hash(set.scope.id, set.key)};
@@ -252,6 +257,8 @@ Pending& pending() noexcept { return state().pending; }
 Leases& leases() noexcept { return state().leases; }
 
 int transaction_level() noexcept { return GetCurrentTransactionNestLevel(); }
+
+bool has_written() noexcept { return wrote(state()); }
 
 void invalidate(InvalidationKind kind, const core::Scope& scope, std::string_view text) noexcept {
     State& s = state();

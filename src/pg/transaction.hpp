@@ -19,6 +19,9 @@ Leases& leases() noexcept;
 /// The nesting level of the current (sub)transaction: 1 is the top.
 int transaction_level() noexcept;
 
+/// Whether the transaction has written, or invalidated, anything: what it computes may then hold what others do not see.
+bool has_written() noexcept;
+
 /// Adds an invalidation to the transaction. It takes effect for this transaction at once, for others when it commits. Raises nothing and takes no lock.
 void invalidate(InvalidationKind kind, const core::Scope& scope, std::string_view text) noexcept;
 
