@@ -30,7 +30,8 @@ bool Index::locate(Base base, std::uint64_t hash, Ref entry, Place& place) const
     place.before = nullptr;
     for (place.holder = place.first; place.holder != nullptr; place.holder = next(base, *place.holder)) {
         for (place.slot = 0; place.slot < Bucket::kSlots; ++place.slot) {
-            if (Bucket::slot_ref(place.holder->slots[place.slot].load(std::memory_order_relaxed)) == entry) return true;
+            if (Bucket::slot_ref(place.holder->slots[place.slot].load(std::memory_order_relaxed)) == entry)
+                return true;
         }
         place.before = place.holder;
     }
@@ -107,7 +108,8 @@ Bucket* Index::new_buckets(Base base, Allocator& allocator, std::uint32_t count)
     for (std::uint32_t i = 0; i < count; ++i) {
         buckets[i].version.store(0, std::memory_order_relaxed);
         buckets[i].next.store(0, std::memory_order_relaxed);
-        for (auto& slot : buckets[i].slots) slot.store(0, std::memory_order_relaxed);
+        for (auto& slot : buckets[i].slots)
+            slot.store(0, std::memory_order_relaxed);
     }
     buckets_ += count;
     return buckets;
@@ -139,7 +141,8 @@ bool Index::add_pages(Base base, Allocator& allocator, std::uint32_t number) noe
         pages = new_buckets(base, allocator, kPageBuckets);
     }
     if (pages == nullptr) return false;
-    for (std::uint32_t i = 0; i < count; ++i) directory[number + i].store(base.ref_of(pages + i * kPageBuckets), std::memory_order_release);
+    for (std::uint32_t i = 0; i < count; ++i)
+        directory[number + i].store(base.ref_of(pages + i * kPageBuckets), std::memory_order_release);
     return true;
 }
 
@@ -150,7 +153,8 @@ void Index::grow(Base base, Allocator& allocator, HashOf hash_of) noexcept {
     auto* directory = base.at<std::atomic<Ref>>(directory_);
     if (count % kPageBuckets == 0) {
         if (page_number >= max_pages_) return;
-        if (directory[page_number].load(std::memory_order_relaxed) == 0 && !add_pages(base, allocator, page_number)) {
+        if (directory[page_number].load(std::memory_order_relaxed) == 0 &&
+            !add_pages(base, allocator, page_number)) {
             starved_ = true;
             return;
         }
@@ -173,7 +177,8 @@ void Index::grow(Base base, Allocator& allocator, HashOf hash_of) noexcept {
     }
     if (!complete) {
         for (Bucket* b = target; b != nullptr; b = next(base, *b)) {
-            for (auto& slot : b->slots) slot.store(0, std::memory_order_relaxed);
+            for (auto& slot : b->slots)
+                slot.store(0, std::memory_order_relaxed);
         }
         return;
     }
@@ -196,4 +201,4 @@ void Index::grow(Base base, Allocator& allocator, HashOf hash_of) noexcept {
     removed(*source);
 }
 
-}   // namespace cache_ext::core
+}  // namespace cache_ext::core
