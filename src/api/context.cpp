@@ -140,6 +140,15 @@ Visible look_up(std::string_view key) {
     return found;
 }
 
+void prefetch(const std::string_view* keys, int count) {
+    const core::Scope scope = own_scope(pg::caller());
+    const core::Store& store = pg::region().store();
+    const core::Base base = pg::region().base();
+    const auto name = [&](int i) { return core::Key{scope.id, keys[i], store.key_hash(scope.id, keys[i])}; };
+    for (int i = 0; i < count; ++i) store.prefetch_bucket(base, name(i));
+    for (int i = 0; i < count; ++i) store.prefetch_entry(base, name(i));
+}
+
 void count_hit(const Visible& found) noexcept {
     core::SessionSlot& session = pg::session();
     session.counters.add(core::Counter::kHits);

@@ -49,6 +49,9 @@ bool look_up_in(const core::Scope& scope, std::string_view key, core::Version cl
 /// Whether somebody has invalidated what is set since it was computed, so that nobody will be given it.
 bool is_late(const pg::PendingSet& set) noexcept;
 
+/// Has memory bring what looking up these keys one after the other will read. Only where `usable()`. May raise.
+void prefetch(const std::string_view* keys, int count);
+
 /// Counts a hit of what `look_up` found.
 void count_hit(const Visible& found) noexcept;
 

@@ -1,6 +1,7 @@
 #include "core/archive.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <type_traits>
 
@@ -10,7 +11,7 @@ namespace cache_ext::core {
 
 namespace {
 
-constexpr std::uint64_t kMagic = 0x3165766968637261ULL;   // changes with the format; read the other way round, it is no number of ours
+constexpr std::uint64_t kMagic = 0x3265766968637261ULL;   // changes with the format; read the other way round, it is no number of ours
 enum Kind : std::uint32_t { kOrigin = 1, kDatabase, kEntry, kEnd };
 
 struct Head {
@@ -36,6 +37,7 @@ struct EntryRecord {
     Id128 scope;
     Id128 space;
     Id128 owner;
+    Id128 relation_space;
     Timestamp created_at;
     Timestamp expires_at;
     std::uint32_t value_bytes;
@@ -47,9 +49,9 @@ struct EntryRecord {
     std::uint8_t encoding;
     std::uint8_t is_private;
     std::uint8_t visited;
-    std::uint16_t unused;
+    std::uint16_t relation_count;
 };
-static_assert(std::is_trivially_copyable_v<EntryRecord> && sizeof(EntryRecord) == 88);
+static_assert(std::is_trivially_copyable_v<EntryRecord> && sizeof(EntryRecord) == 104);
 
 /// No moment that a server could name lies further away; differences of such moments are numbers still.
 constexpr Timestamp kFurthest = Timestamp{1} << 61;
@@ -73,6 +75,13 @@ bool take(std::span<const std::byte>& left, T& out) noexcept {
     std::memcpy(&out, left.data(), sizeof(T));
     left = left.subspan(sizeof(T));
     return true;
+}
+
+/// The number of a relation, as a tag gives it. False: it is none.
+bool parse_relation(std::string_view text, std::uint32_t& relation) noexcept {
+    const char* end = text.data() + text.size();
+    const auto [at, error] = std::from_chars(text.data(), end, relation);
+    return error == std::errc() && at == end;
 }
 
 bool take_text(std::span<const std::byte>& left, std::size_t size, std::string_view& out) noexcept {
@@ -112,6 +121,8 @@ bool ArchiveWriter::add(const ArchivedEntry& e) {
     r.scope = e.scope.id;
     r.space = e.scope.space;
     r.owner = e.scope.owner;
+    r.relation_space = e.relation_space;
+    r.relation_count = static_cast<std::uint16_t>(e.relation_count);
     r.is_private = e.scope.is_private ? 1 : 0;
     r.created_at = e.created_at;
     r.expires_at = e.expires_at;
@@ -156,7 +167,13 @@ bool save(const Region& region, ArchiveWriter& writer, Timestamp now) {
         a.scope = {e.scope, e.space, store.owner_of(base, e), e.is_private};
         a.key = e.key;
         a.tag_count = std::min<std::uint32_t>(e.tag_count, kMaxTags);
-        for (std::uint32_t i = 0; i < a.tag_count; ++i) a.tags[i] = Store::tag(base, e.tags[i]).text();
+        for (std::uint32_t i = 0; i < a.tag_count; ++i) {
+            const TagSlot& tag = Store::tag(base, e.tags[i]);
+            a.tags[i] = tag.text();
+            if (tag.space == e.space) continue;
+            a.relation_space = tag.space;
+            ++a.relation_count;
+        }
         value.resize(e.value_bytes);
         store.value_of(base, e, value.data());
         a.value = value;
@@ -199,6 +216,7 @@ bool ArchiveReader::parse_entry() noexcept {
     EntryRecord r{};
     if (!take(left, r)) return false;
     if (r.key_bytes == 0 || r.key_bytes > kMaxKeyBytes || r.tag_count > kMaxTags) return false;
+    if (r.relation_count > r.tag_count || (r.relation_count > 0 && r.relation_space == r.space)) return false;
     if (r.encoding > static_cast<std::uint8_t>(Encoding::kLz4) || r.is_private > 1 || r.visited > 1) return false;
     if (r.created_at > kFurthest || r.created_at < -kFurthest) return false;
 
@@ -209,12 +227,16 @@ bool ArchiveReader::parse_entry() noexcept {
     ArchivedEntry& e = entry_;
     if (!take_text(left, r.key_bytes, e.key)) return false;
     for (std::uint32_t i = 0; i < r.tag_count; ++i) {
+        std::uint32_t relation = 0;
         if (!take_text(left, tag_bytes[i], e.tags[i])) return false;
+        if (i + r.relation_count >= r.tag_count && !parse_relation(e.tags[i], relation)) return false;
     }
     if (left.size() != r.value_bytes) return false;
     e.value = left;
     e.scope = {r.scope, r.space, r.owner, r.is_private != 0};
     e.tag_count = r.tag_count;
+    e.relation_count = r.relation_count;
+    e.relation_space = r.relation_space;
     e.encoding = static_cast<Encoding>(r.encoding);
     e.created_at = r.created_at;
     e.expires_at = r.expires_at;
@@ -284,7 +306,13 @@ Restored restore(const Region& region, ArchiveReader& reader, const Quota& quota
             clear(region);
             return {};
         }
-        for (std::uint32_t i = 0; i < e.tag_count; ++i) tags[i] = {e.scope.space, e.tags[i], store.tags().hash(e.scope.space, e.tags[i])};
+        for (std::uint32_t i = 0; i < e.tag_count; ++i) {
+            const bool is_relation = i + e.relation_count >= e.tag_count;
+            const Id128& space = is_relation ? e.relation_space : e.scope.space;
+            tags[i] = {space, e.tags[i], store.tags().hash(space, e.tags[i])};
+            // Whoever writes it from now on has to tell; nobody is under way who would not.
+            if (std::uint32_t relation = 0; is_relation && parse_relation(e.tags[i], relation)) region.watches().ripen(Watches::hash(space, relation));
+        }
         NewEntry entry;
         entry.scope = &e.scope;
         entry.key = {e.scope.id, e.key, store.key_hash(e.scope.id, e.key)};

@@ -32,6 +32,8 @@ struct ArchivedEntry {
     std::string_view key;
     std::uint32_t tag_count = 0;
     std::array<std::string_view, kMaxTags> tags;
+    std::uint32_t relation_count = 0;   ///< how many of them, at the end, are relations that it depends on, as numbers
+    Id128 relation_space;   ///< theirs; the others are in the scope's
     std::span<const std::byte> value;
     Encoding encoding = Encoding::kPlain;
     Timestamp created_at = 0;

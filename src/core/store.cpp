@@ -155,6 +155,15 @@ Found Store::find(Base base, const Key& key, Version clock, Timestamp now, Looku
     return Found::kAbsent;   // a chain that changes this fast: a miss is always right
 }
 
+void Store::prefetch_entry(Base base, const Key& key) const noexcept {
+    for (const auto& slot : bucket_for(base, key)->slots) {
+        const std::uint64_t value = slot.load(std::memory_order_relaxed);
+        if ((value ^ key.hash) >> 32 != 0 || Bucket::slot_ref(value) == 0) continue;
+        const auto* entry = reinterpret_cast<const std::byte*>(entry_at(base, Bucket::slot_ref(value)));
+        for (unsigned line = 0; line <= kPrefetchLines; ++line) __builtin_prefetch(entry + line * 64);
+    }
+}
+
 bool Store::copy(Base base, const Lookup& found, void* to) const noexcept {
     const std::uint64_t head = std::uint64_t{found.entry} * kGranule;
     Ref extent = entry_at(base, found.entry)->extents.load(std::memory_order_relaxed);
@@ -450,6 +459,7 @@ Put Store::publish(Base base, SessionSlot& session, Ref head, const NewEntry& en
         // Full memory has no piece of a page's size. One entry more than needed goes each time until there is one; or else chains
         // would grow without end where small entries take the place of large ones.
         std::size_t freed = 0;
+        drain(base, &session, entry.now);   // what has been read since is not the one
         make_room(base, session, freed);
     }
     return Put::kStored;

@@ -4,6 +4,8 @@
 #include <cstdint>
 
 #include "core/clock.hpp"
+#include "core/entry.hpp"
+#include "core/hash.hpp"
 
 namespace cache_ext::core {
 
@@ -20,6 +22,9 @@ namespace cache_ext::core {
 class Watches {
   public:
     static constexpr std::uint32_t kCells = 4096;
+
+    /// The hash of a relation, by the space of its database's relations and its number there.
+    static std::uint64_t hash(const Id128& space, std::uint32_t relation) noexcept { return mix(space.hi ^ space.lo, relation); }
 
     /// Whether anything at all is watched.
     bool any() const noexcept { return any_.load(std::memory_order_relaxed); }
@@ -43,8 +48,12 @@ class Watches {
         return expected == kRipe ? 0 : expected;
     }
 
-    /// Every snapshot that is held, and so every later one, takes those who told nothing for finished.
-    void ripen(std::uint64_t hash) noexcept { cell(hash).store(kRipe, std::memory_order_release); }
+    /// Every snapshot that is held, and so every later one, takes those who told nothing for finished. Also where there are none, before the first
+    /// transaction: then it watches as well.
+    void ripen(std::uint64_t hash) noexcept {
+        any_.store(true, std::memory_order_relaxed);
+        cell(hash).store(kRipe, std::memory_order_release);
+    }
 
   private:
     static constexpr FullXid kMarked = 1;   // no transaction has this id

@@ -130,9 +130,11 @@ bool put(const PendingSet& set, core::Version birth, core::Timestamp now) noexce
     Room<core::TagName> tags;
     Room<RelationTag> relations;
     std::size_t count = 0;
-    for (const std::string_view tag : set.tags) std::construct_at(tags.at(count++), set.scope.space, tag, store.tags().hash(set.scope.space, tag));
+    for (const std::string_view tag : set.tags) {
+        new (tags.at(count++)) core::TagName{set.scope.space, tag, store.tags().hash(set.scope.space, tag)};
+    }
     for (std::size_t i = 0; i < set.relations.size(); ++i) {
-        std::construct_at(tags.at(count++), std::construct_at(relations.at(i), set.relations[i])->name());
+        new (tags.at(count++)) core::TagName(std::construct_at(relations.at(i), set.relations[i])->name());
     }
     entry.scope = &set.scope;
     entry.key = {set.scope.id, set.key, store.key_hash(set.scope.id, set.key)};

@@ -2,7 +2,6 @@
 
 #include <charconv>
 
-#include "core/hash.hpp"
 #include "pg/attach.hpp"
 #include "pg/compat.hpp"
 #include "pg/transaction.hpp"
@@ -41,7 +40,9 @@ constinit bool untracked = false;
 constinit ProcessUtility_hook_type previous_utility = nullptr;
 constinit object_access_hook_type previous_access = nullptr;
 
-std::uint64_t watch_hash(Oid relation) noexcept { return core::mix(kRelationSpace ^ MyDatabaseId, relation); }
+core::Id128 relation_space() noexcept { return {kRelationSpace, MyDatabaseId}; }
+
+std::uint64_t watch_hash(Oid relation) noexcept { return core::Watches::hash(relation_space(), relation); }
 
 bool is_watched(void* /*context*/, Oid relation) noexcept { return region().watches().watched(watch_hash(relation)); }
 
@@ -160,9 +161,8 @@ RelationTag::RelationTag(Oid relation) noexcept {
 }
 
 core::TagName RelationTag::name() const noexcept {
-    const core::Id128 space{kRelationSpace, MyDatabaseId};
     const std::string_view text{text_, bytes_};
-    return {space, text, region().store().tags().hash(space, text)};
+    return {relation_space(), text, region().store().tags().hash(relation_space(), text)};
 }
 
 Oid RelationTag::relation_of(std::string_view text) noexcept {

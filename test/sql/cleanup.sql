@@ -1,5 +1,6 @@
 -- cleanup_expired_cache, its log and the statistics of it.
 SET client_min_messages = warning;
+DROP EXTENSION IF EXISTS cache_ext CASCADE;
 CREATE EXTENSION cache_ext;
 CREATE FUNCTION log_rows() RETURNS TABLE (id bigint, source text, expired_entries integer, dead_entries integer, remaining_entries bigint)
 LANGUAGE sql AS 'SELECT id, source, expired_entries, dead_entries, remaining_entries FROM cache_cleanup_log ORDER BY id';

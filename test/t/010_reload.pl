@@ -57,6 +57,23 @@ for my $mode (qw(fast smart)) {
 $node->safe_psql('postgres', q(SELECT invalidate_cache_by_tags('{u}')));
 is(cached(), '', 'what came back can be invalidated');
 
+# --- and what a result depends on is watched again
+$node->safe_psql('postgres', 'CREATE TABLE read (v int); CREATE TABLE unread (v int)');
+ok($node->poll_query_until('postgres', q(SELECT get_or_set_cached_data('sum', 'SELECT sum(v) FROM read', '1 day') IS NOT NULL AND cache_exists('sum'))), 'kept');
+$node->stop;
+start_and_look();
+my $there = q(SELECT cache_exists('sum'), (SELECT cache_tags FROM get_cached_entry('sum')));
+is($node->safe_psql('postgres', $there), 't|{}', 'a result that depends on a table comes back');
+$node->safe_psql('postgres', 'INSERT INTO unread VALUES (1)');
+is($node->safe_psql('postgres', $there), 't|{}', 'does not depend on others');
+$node->safe_psql('postgres', 'INSERT INTO read VALUES (1)');
+is($node->safe_psql('postgres', $there), 'f|', 'and goes when the table is written');
+ok($node->poll_query_until('postgres', q(SELECT get_or_set_cached_data('sum', 'SELECT sum(v) FROM read', '1 day') IS NOT NULL AND cache_exists('sum'))), 'kept again');
+$node->stop;
+start_and_look();
+$node->safe_psql('postgres', 'GRANT SELECT ON read TO tester');
+is($node->safe_psql('postgres', $there), 'f|', 'or its definition or privileges change');
+
 # --- a smaller region takes what fits
 $node->safe_psql('postgres', q(SELECT count(set_cached_data('n' || n, to_jsonb((SELECT string_agg(md5(n || ':' || i), '') FROM generate_series(1, 100) i)), '1 day')) FROM generate_series(1, 2000) n));
 fill();

@@ -182,6 +182,37 @@ TEST(Archive, what_comes_back_can_be_invalidated) {
     EXPECT_EQ(after.find(kShared, "b"), Found::kHit);
 }
 
+TEST(Archive, what_an_entry_depends_on_is_watched_again) {
+    const ArchiveRegion before(1);
+    const Id128 relations{77, 5};
+    const auto name = [&](const Region& region, std::string_view text) { return TagName{relations, text, region.store().tags().hash(relations, text)}; };
+    const std::array<TagName, 3> tags{TagName{kShared.space, "16385", before.region.store().tags().hash(kShared.space, "16385")},
+                                      name(before.region, "16384"), name(before.region, "0")};
+    NewEntry e;
+    e.scope = &kShared;
+    e.key = {kShared.id, "a", before.region.store().key_hash(kShared.id, "a")};
+    e.tags = tags;
+    e.birth = before.region.clock().now();
+    e.created_at = kNow;
+    e.expires_at = kNow + 1000;
+    e.now = kNow;
+    ASSERT_EQ(before.region.store().put(before.region.base(), before.region.session(0), e, {}), Put::kStored);
+    Bytes b = archive(before.region);
+
+    for (const bool is_relation : {true, false}) {
+        const ArchiveRegion after(2);
+        ASSERT_TRUE(read_back(b, after.region).complete);
+        const Watches& watches = after.region.watches();
+        EXPECT_TRUE(watches.any());
+        EXPECT_TRUE(watches.watched(Watches::hash(relations, 16384)) && watches.watched(Watches::hash(relations, 0)));
+        EXPECT_FALSE(watches.watched(Watches::hash(relations, 16385))) << "a user's tag";
+        ASSERT_EQ(after.find(kShared, "a"), Found::kHit);
+        const Version version = after.region.clock().stamp(after.region.session(1).mark, 10);
+        after.region.store().stamp_tag(after.region.base(), is_relation ? name(after.region, "16384") : name(after.region, "16385"), version);
+        EXPECT_EQ(after.find(kShared, "a"), is_relation ? Found::kInvalidated : Found::kHit);
+    }
+}
+
 TEST(Archive, leaves_out_what_is_over_or_invalid) {
     const ArchiveRegion before(1);
     ASSERT_EQ(before.put(kShared, "dead", "1", {"t"}), Put::kStored);
