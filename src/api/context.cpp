@@ -182,8 +182,8 @@ void count_miss(std::string_view key) {
     (void)scope_for_set(key, scope);
     pg::Lease lease{pg::fill_clock(), pg::pending().mark()};
     if (pg::pending().has_invalidations()) lease.through = pg::settled_newest();
-    pg::leases().miss(lease_hash(scope, key), lease, pg::transaction_level(),
-                      GetCurrentStatementStartTimestamp());
+    // The statement may have begun long ago.
+    pg::leases().miss(lease_hash(scope, key), lease, pg::transaction_level(), GetCurrentTimestamp());
 }
 
 bool scope_for_set(std::string_view key, core::Scope& scope) {

@@ -107,7 +107,8 @@ core::SnapshotView oldest_view() {
 
 void end_snapshots() noexcept {
     forget_snapshots();
-    ended_by = detail::session != nullptr ? region().clock().events() : 0;
+    // A preloaded region is there from the transaction on in which the session itself begins.
+    ended_by = region() ? region().clock().events() : 0;
 }
 
 void forget_snapshots() noexcept {

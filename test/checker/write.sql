@@ -55,6 +55,19 @@ SELECT checker.check_own(:kind, :g, 'written through');
 \endif
 \if :how = 1
 ROLLBACK;
+\elif :how = 8 and :client_id < :prepared
+PREPARE TRANSACTION ':client_id';
+SELECT checker.check_entry(:kind, :g, 'prepared') AS cached \gset
+SELECT checker.truth(:kind, :g) AS value \gset
+\set end random(1, 2)
+\if :end = 1
+COMMIT PREPARED ':client_id';
+\else
+ROLLBACK PREPARED ':client_id';
+\endif
+\if :cached = -1
+SELECT checker.fill(:kind, :g, :value);
+\endif
 \else
 END;
 \endif
