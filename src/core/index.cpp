@@ -7,7 +7,7 @@ namespace cache_ext::core {
 bool Index::init(Base base, Allocator& allocator, Ref directory, std::uint32_t max_pages) noexcept {
     directory_ = directory;
     max_pages_ = max_pages;
-    buckets_ = 0;
+    memory_bytes_ = 0;
     spare_ = 0;
     entries_ = 0;
     starved_ = false;
@@ -99,7 +99,8 @@ bool Index::add_to_chain(Base base, Allocator& allocator, Bucket* first, std::ui
 /// Zeroed buckets, aligned to cache lines. They are never given back.
 Bucket* Index::new_buckets(Base base, Allocator& allocator, std::uint32_t count) noexcept {
     const std::size_t bytes = count * sizeof(Bucket);
-    const Ref block = allocator.allocate(base, bytes + alignof(Bucket) - kGranule);
+    const std::size_t with_room = bytes + alignof(Bucket) - kGranule;
+    const Ref block = allocator.allocate(base, with_room);
     if (block == 0) return nullptr;
     // Alignment is of the offset, so that it holds wherever the region is mapped: at a page boundary at least.
     constexpr Ref kAlign = alignof(Bucket) / kGranule;
@@ -111,7 +112,7 @@ Bucket* Index::new_buckets(Base base, Allocator& allocator, std::uint32_t count)
         for (auto& slot : buckets[i].slots)
             slot.store(0, std::memory_order_relaxed);
     }
-    buckets_ += count;
+    memory_bytes_ += Allocator::footprint(with_room);
     return buckets;
 }
 

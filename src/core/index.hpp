@@ -46,7 +46,8 @@ public:
     bool starved() const noexcept { return starved_; }
 
     std::uint32_t bucket_count() const noexcept { return bucket_count_.load(std::memory_order_acquire); }
-    std::uint64_t memory_bytes() const noexcept { return std::uint64_t{buckets_} * sizeof(Bucket); }
+    /// What its buckets take of the region, with what the allocator adds.
+    std::uint64_t memory_bytes() const noexcept { return memory_bytes_; }
 
     /// The bucket that a hash belongs to while there are `count` buckets.
     static std::uint32_t bucket_of(std::uint64_t hash, std::uint32_t count) noexcept {
@@ -108,7 +109,7 @@ private:
 
     std::atomic<std::uint32_t> bucket_count_;
     std::uint32_t max_pages_;
-    std::uint32_t buckets_;  // that exist, for the table and for the chains
+    std::uint64_t memory_bytes_;  // of all buckets, for the table and for the chains
     Ref directory_;
     Ref spare_;  // unused chain buckets, linked by `next`
     std::uint32_t entries_;

