@@ -10,7 +10,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_node('main', conf => "cache_ext.memory = 1MB\nfsync = off\n");
+my $node = new_node('main', conf => "cache_ext.memory = 1MB\nmax_connections = 50\nfsync = off\n");
 
 # Runs it for some seconds in a database of its own; its exit status and what it said.
 my $runs = 0;
