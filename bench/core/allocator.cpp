@@ -20,7 +20,8 @@ void churn(benchmark::State& state) {
     const auto largest = static_cast<std::size_t>(state.range(0));
     std::mt19937 random(7);
     std::vector<core::Ref> blocks(kBytes / largest);
-    for (auto& block : blocks) block = allocator.allocate(base, 1 + random() % largest);
+    for (auto& block : blocks)
+        block = allocator.allocate(base, 1 + random() % largest);
     for (auto _ : state) {
         core::Ref& block = blocks[random() % blocks.size()];
         allocator.free(base, block);
@@ -29,5 +30,5 @@ void churn(benchmark::State& state) {
 }
 BENCHMARK(churn)->Arg(256)->Arg(4096)->Arg(65536);
 
-}   // namespace
-}   // namespace cache_ext::bench
+}  // namespace
+}  // namespace cache_ext::bench

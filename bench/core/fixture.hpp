@@ -19,7 +19,7 @@ inline constexpr core::Timestamp kNow = 800'000'000'000'000;
 inline constexpr std::size_t kValueBytes = 1024;
 
 class Filled {
-  public:
+public:
     explicit Filled(std::uint32_t entries) {
         bytes_ = std::size_t{64} * 1024 * 1024 + std::size_t{entries} * 1300;
         memory_ = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -46,8 +46,12 @@ class Filled {
         const std::string digits = std::to_string(n);
         return "db_query:products:" + std::string(8 - std::min<std::size_t>(8, digits.size()), '0') + digits;
     }
-    core::Key key(std::string_view text) const noexcept { return {scope_.id, text, store().key_hash(scope_.id, text)}; }
-    core::TagName tag(std::string_view text) const noexcept { return {scope_.space, text, store().tags().hash(scope_.space, text)}; }
+    core::Key key(std::string_view text) const noexcept {
+        return {scope_.id, text, store().key_hash(scope_.id, text)};
+    }
+    core::TagName tag(std::string_view text) const noexcept {
+        return {scope_.space, text, store().tags().hash(scope_.space, text)};
+    }
 
     /// Stores an entry with two tags, one of which all carry.
     bool put(std::uint32_t n, std::string_view second_tag) {
@@ -64,7 +68,7 @@ class Filled {
         return store().put(base(), region_.session(0), entry, {}) == core::Put::kStored;
     }
 
-  private:
+private:
     std::size_t bytes_;
     void* memory_;
     core::Region region_;
@@ -77,8 +81,9 @@ inline std::vector<std::string> random_keys(std::uint32_t limit, std::size_t cou
     std::mt19937 random(7);
     std::vector<std::string> keys;
     keys.reserve(count);
-    for (std::size_t i = 0; i < count; ++i) keys.push_back(Filled::key_text(random() % limit));
+    for (std::size_t i = 0; i < count; ++i)
+        keys.push_back(Filled::key_text(random() % limit));
     return keys;
 }
 
-}   // namespace cache_ext::bench
+}  // namespace cache_ext::bench

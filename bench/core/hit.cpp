@@ -16,7 +16,8 @@ void hit(benchmark::State& state) {
     for (auto _ : state) {
         const core::Key key = filled.key(keys[at++ % keys.size()]);
         core::Lookup found;
-        if (filled.store().find(filled.base(), key, UINT64_MAX, kNow, found) != core::Found::kHit) state.SkipWithError("a miss");
+        if (filled.store().find(filled.base(), key, UINT64_MAX, kNow, found) != core::Found::kHit)
+            state.SkipWithError("a miss");
         benchmark::DoNotOptimize(filled.store().copy(filled.base(), found, copy));
         filled.store().count_hit(filled.base(), filled.region().session(0), found, kNow);
         benchmark::ClobberMemory();
@@ -30,10 +31,11 @@ void miss(benchmark::State& state) {
     const auto keys = random_keys(1U << 30, 1 << 16);
     for (auto _ : state) {
         core::Lookup found;
-        benchmark::DoNotOptimize(filled.store().find(filled.base(), filled.key(keys[at++ % keys.size()]), UINT64_MAX, kNow, found));
+        benchmark::DoNotOptimize(filled.store().find(filled.base(), filled.key(keys[at++ % keys.size()]),
+                                                     UINT64_MAX, kNow, found));
     }
 }
 BENCHMARK(miss);
 
-}   // namespace
-}   // namespace cache_ext::bench
+}  // namespace
+}  // namespace cache_ext::bench

@@ -44,4 +44,4 @@ void require_argument(FunctionCallInfo fcinfo, int number, const char* name);
 /// A tag: not empty and at most core::kMaxTagBytes.
 void check_tag(std::string_view tag);
 
-}   // namespace cache_ext::api
+}  // namespace cache_ext::api

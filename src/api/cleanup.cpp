@@ -16,8 +16,9 @@ CACHE_EXT_FUNCTION(cleanup_expired_cache) {
     if (!space.exists || !pg::attached()) PG_RETURN_INT32(0);
     double duration_ms = 0;
     const core::Swept swept = worker::sweep_space(worker::id_of(space), duration_ms);
-    if (!XactReadOnly && !RecoveryInProgress()) worker::write_log(space, worker::Source::kFunction, swept, duration_ms);
+    if (!XactReadOnly && !RecoveryInProgress())
+        worker::write_log(space, worker::Source::kFunction, swept, duration_ms);
     PG_RETURN_INT32(static_cast<std::int32_t>(swept.removed()));
 }
 
-}   // namespace cache_ext::api
+}  // namespace cache_ext::api

@@ -25,15 +25,16 @@ void require_database_name(FunctionCallInfo fcinfo) {
               "Pass the name of the current database, as current_database() returns it.");
 }
 
-}   // namespace
+}  // namespace
 
 CACHE_EXT_FUNCTION(emergency_clear_cache) {
     require_database_name(fcinfo);
     if (!pg::current_space().exists) PG_RETURN_INT32(0);
     const core::Scope everything{{}, space_id(), {}, false};
-    const std::int64_t count = count_live(Reach::everything(everything), [](const Candidate&) { return true; });
+    const std::int64_t count =
+        count_live(Reach::everything(everything), [](const Candidate&) { return true; });
     pg::invalidate(pg::InvalidationKind::kSpace, everything, {});
     PG_RETURN_INT32(static_cast<std::int32_t>(count));
 }
 
-}   // namespace cache_ext::api
+}  // namespace cache_ext::api

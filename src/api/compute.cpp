@@ -32,17 +32,17 @@ namespace {
 /// Takes rows from the executor as they come. Of a single JSON value it keeps the value; of rows, their objects one behind the other, as
 /// the elements of a jsonb array lie.
 struct Receiver {
-    DestReceiver base;   // first: the server knows it by this
+    DestReceiver base;      // first: the server knows it by this
     MemoryContext result;   // the caller's memory
-    MemoryContext work;   // until the result is there
-    MemoryContext scratch;   // one row's
+    MemoryContext work;     // until the result is there
+    MemoryContext scratch;  // one row's
     bool is_value;
-    Oid type;   // of that one column
-    Datum value;   // 0 = there was no row
+    Oid type;     // of that one column
+    Datum value;  // 0 = there was no row
     TupleDesc row;
     FmgrInfo to_jsonb;
     StringInfoData objects;
-    std::uint32_t* lengths;   // of each, with the padding before it
+    std::uint32_t* lengths;  // of each, with the padding before it
     std::uint32_t count;
     std::uint32_t capacity;
 };
@@ -55,7 +55,8 @@ Datum json_null() { return DirectFunctionCall1(jsonb_in, CStringGetDatum("null")
 void prepare_to_jsonb(FmgrInfo& function) {
     fmgr_info(F_TO_JSONB, &function);
     Const* argument = makeNullConst(RECORDOID, -1, InvalidOid);
-    FuncExpr* call = makeFuncExpr(F_TO_JSONB, JSONBOID, list_make1(argument), InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+    FuncExpr* call = makeFuncExpr(F_TO_JSONB, JSONBOID, list_make1(argument), InvalidOid, InvalidOid,
+                                  COERCE_EXPLICIT_CALL);
     fmgr_info_set_expr(reinterpret_cast<Node*>(call), &function);
 }
 
@@ -80,7 +81,8 @@ void begin_rows(DestReceiver* base, int /*operation*/, TupleDesc description) {
 
 void take_value(Receiver& r, TupleTableSlot* slot) {
     if (r.value != 0) {
-        pg::raise(ERRCODE_CARDINALITY_VIOLATION, "cached query returned more than one row", "A query with one column of type json or jsonb returns one value.",
+        pg::raise(ERRCODE_CARDINALITY_VIOLATION, "cached query returned more than one row",
+                  "A query with one column of type json or jsonb returns one value.",
                   "Aggregate the rows, or add a column to have them as an array of objects.");
     }
     bool is_null = false;
@@ -105,11 +107,14 @@ void take_row(Receiver& r, TupleTableSlot* slot) {
         r.lengths = static_cast<std::uint32_t*>(repalloc_huge(r.lengths, sizeof(std::uint32_t) * r.capacity));
     }
     const int before = r.objects.len;
-    while (r.objects.len % static_cast<int>(sizeof(std::uint32_t)) != 0) appendStringInfoCharMacro(&r.objects, '\0');
-    appendBinaryStringInfo(&r.objects, reinterpret_cast<const char*>(&object->root), static_cast<int>(VARSIZE(object) - VARHDRSZ));
+    while (r.objects.len % static_cast<int>(sizeof(std::uint32_t)) != 0)
+        appendStringInfoCharMacro(&r.objects, '\0');
+    appendBinaryStringInfo(&r.objects, reinterpret_cast<const char*>(&object->root),
+                           static_cast<int>(VARSIZE(object) - VARHDRSZ));
     if (r.objects.len > static_cast<int>(JENTRY_OFFLENMASK)) {
         ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-                        errmsg("total size of jsonb array elements exceeds the maximum of %u bytes", static_cast<unsigned>(JENTRY_OFFLENMASK))));
+                        errmsg("total size of jsonb array elements exceeds the maximum of %u bytes",
+                               static_cast<unsigned>(JENTRY_OFFLENMASK))));
     }
     r.lengths[r.count++] = static_cast<std::uint32_t>(r.objects.len - before);
 }
@@ -132,16 +137,19 @@ void end_rows(DestReceiver* /*base*/) {}
 /// The array, laid out as the server lays out a jsonb: a header, a word for each element (its length; for each JB_OFFSET_STRIDE'th where it
 /// ends), the elements.
 Datum make_array(const Receiver& r) {
-    const Size bytes = VARHDRSZ + sizeof(std::uint32_t) + sizeof(JEntry) * r.count + static_cast<Size>(r.objects.len);
+    const Size bytes =
+        VARHDRSZ + sizeof(std::uint32_t) + sizeof(JEntry) * r.count + static_cast<Size>(r.objects.len);
     auto* array = static_cast<Jsonb*>(MemoryContextAlloc(r.result, bytes));
     SET_VARSIZE(array, bytes);
     array->root.header = r.count | JB_FARRAY;
     std::uint32_t end = 0;
     for (std::uint32_t i = 0; i < r.count; ++i) {
         end += r.lengths[i];
-        array->root.children[i] = JENTRY_ISCONTAINER | (i % JB_OFFSET_STRIDE == 0 ? end | JENTRY_HAS_OFF : r.lengths[i]);
+        array->root.children[i] =
+            JENTRY_ISCONTAINER | (i % JB_OFFSET_STRIDE == 0 ? end | JENTRY_HAS_OFF : r.lengths[i]);
     }
-    if (r.count > 0) std::memcpy(&array->root.children[r.count], r.objects.data, static_cast<std::size_t>(r.objects.len));
+    if (r.count > 0)
+        std::memcpy(&array->root.children[r.count], r.objects.data, static_cast<std::size_t>(r.objects.len));
     return PointerGetDatum(array);
 }
 
@@ -161,23 +169,31 @@ void infer_types(ParseState* state, void* argument) {
 /// A parameter's text; null for JSON null.
 char* text_of(const JsonbValue& value) {
     switch (value.type) {
-        case jbvNull: return nullptr;
-        case jbvString: return pnstrdup(value.val.string.val, static_cast<Size>(value.val.string.len));
-        case jbvNumeric: return DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value.val.numeric)));
-        case jbvBool: return pstrdup(value.val.boolean ? "true" : "false");
-        default: return JsonbToCString(nullptr, value.val.binary.data, value.val.binary.len);
+        case jbvNull:
+            return nullptr;
+        case jbvString:
+            return pnstrdup(value.val.string.val, static_cast<Size>(value.val.string.len));
+        case jbvNumeric:
+            return DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value.val.numeric)));
+        case jbvBool:
+            return pstrdup(value.val.boolean ? "true" : "false");
+        default:
+            return JsonbToCString(nullptr, value.val.binary.data, value.val.binary.len);
     }
 }
 
 void describe_parameter(void* number) {
     errcontext("parameter $%d of a cached query", *static_cast<const int*>(number));
-    errhint("The elements of p_params are bound as text, with the types that the query infers. A cast in the query, as in $1::text, says what is meant.");
+    errhint(
+        "The elements of p_params are bound as text, with the types that the query infers. A cast in the "
+        "query, as in $1::text, says what is meant.");
 }
 
 ParamListInfo bind(Jsonb* parameters, const ParameterTypes& inferred) {
     const int given = parameters != nullptr ? static_cast<int>(JB_ROOT_COUNT(parameters)) : 0;
     if (given != inferred.count) {
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_PARAMETER), errmsg("wrong number of parameters for a cached query"),
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_PARAMETER),
+                        errmsg("wrong number of parameters for a cached query"),
                         errdetail("The query uses %d, p_params has %d.", inferred.count, given),
                         errhint("Pass one element of p_params for each of $1, $2 and so on.")));
     }
@@ -194,7 +210,8 @@ ParamListInfo bind(Jsonb* parameters, const ParameterTypes& inferred) {
         ParamExternData& parameter = list->params[number++];
         const Oid type = inferred.types[number - 1];
         if (type == InvalidOid || type == UNKNOWNOID) {
-            ereport(ERROR, (errcode(ERRCODE_INDETERMINATE_DATATYPE), errmsg("could not determine data type of parameter $%d", number)));
+            ereport(ERROR, (errcode(ERRCODE_INDETERMINATE_DATATYPE),
+                            errmsg("could not determine data type of parameter $%d", number)));
         }
         Oid input = InvalidOid;
         Oid io_parameter = InvalidOid;
@@ -221,22 +238,27 @@ void check_statement(SPIPlanPtr plan) {
     if (list_length(sources) == 0) raise_statement("cached query is empty", nullptr);
     if (list_length(sources) > 1) raise_statement("cached query has more than one statement", nullptr);
     const auto* source = static_cast<const CachedPlanSource*>(linitial(sources));
-    const auto* query = source->query_list != NIL ? static_cast<const Query*>(linitial(source->query_list)) : nullptr;
-    if (source->raw_parse_tree == nullptr || query == nullptr) raise_statement("cached query is empty", nullptr);
+    const auto* query =
+        source->query_list != NIL ? static_cast<const Query*>(linitial(source->query_list)) : nullptr;
+    if (source->raw_parse_tree == nullptr || query == nullptr)
+        raise_statement("cached query is empty", nullptr);
     const bool is_utility = query->commandType == CMD_UTILITY;
     if (!is_utility && source->resultDesc != nullptr) return;
     // What is called SELECT here and is a utility statement can only be SELECT INTO.
-    const char* name = source->commandTag == CMDTAG_SELECT ? "SELECT INTO" : GetCommandTagName(source->commandTag);
+    const char* name =
+        source->commandTag == CMDTAG_SELECT ? "SELECT INTO" : GetCommandTagName(source->commandTag);
     char detail[96];
-    pg_snprintf(detail, sizeof detail, is_utility ? "%s is a utility statement." : "%s returns no rows.", name);
+    pg_snprintf(detail, sizeof detail, is_utility ? "%s is a utility statement." : "%s returns no rows.",
+                name);
     raise_statement("cached query does not return rows", detail);
 }
 
-}   // namespace
+}  // namespace
 
 void check_parameters(Jsonb* parameters) {
     if (parameters == nullptr || (JB_ROOT_IS_ARRAY(parameters) && !JB_ROOT_IS_SCALAR(parameters))) return;
-    pg::raise(ERRCODE_INVALID_PARAMETER_VALUE, "parameters of a cached query must be a JSON array", nullptr, "Pass one element for each of $1, $2 and so on.");
+    pg::raise(ERRCODE_INVALID_PARAMETER_VALUE, "parameters of a cached query must be a JSON array", nullptr,
+              "Pass one element for each of $1, $2 and so on.");
 }
 
 Datum compute(const Computation& computation) {
@@ -257,7 +279,8 @@ Datum compute(const Computation& computation) {
     prepare.parseMode = RAW_PARSE_DEFAULT;
     prepare.cursorOptions = computation.may_be_parallel ? CURSOR_OPT_PARALLEL_OK : 0;
     SPIPlanPtr plan = SPI_prepare_extended(computation.query, &prepare);
-    if (plan == nullptr) elog(ERROR, "could not prepare a cached query: %s", SPI_result_code_string(SPI_result));
+    if (plan == nullptr)
+        elog(ERROR, "could not prepare a cached query: %s", SPI_result_code_string(SPI_result));
     check_statement(plan);
 
     SPIExecuteOptions execute{};
@@ -278,4 +301,4 @@ Datum compute(const Computation& computation) {
     return receiver.value;
 }
 
-}   // namespace cache_ext::api
+}  // namespace cache_ext::api

@@ -11,8 +11,8 @@ extern "C" {
 namespace cache_ext::api {
 
 struct Computation {
-    const char* query = nullptr;   ///< one statement that returns rows
-    Jsonb* parameters = nullptr;   ///< an array, whose elements are $1…; null: there are none
+    const char* query = nullptr;  ///< one statement that returns rows
+    Jsonb* parameters = nullptr;  ///< an array, whose elements are $1…; null: there are none
     bool may_be_parallel = false;
 };
 
@@ -24,4 +24,4 @@ void check_parameters(Jsonb* parameters);
 /// objects. Errors of the query are raised as they are.
 Datum compute(const Computation& computation);
 
-}   // namespace cache_ext::api
+}  // namespace cache_ext::api

@@ -21,7 +21,8 @@ namespace cache_ext::api {
 
 namespace {
 
-constexpr std::int64_t kEpochMicros = static_cast<std::int64_t>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+constexpr std::int64_t kEpochMicros =
+    static_cast<std::int64_t>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
 
 /// By how much the coarse clock may lag: a tick of the slowest kernels, and then some.
 constexpr core::Timestamp kCoarseLag = 20'000;
@@ -61,24 +62,34 @@ bool invalidated_here(const core::Scope& scope, std::string_view key) {
 /// after the reader's snapshot, and not over.
 bool may_read(const pg::PendingSet& set, core::Version clock) {
     if (pg::pending().invalidated_at(set.scope, set.key, set.tags) > set.sequence) return false;
-    if (!set.relations.empty() && pg::has_own_writes() && std::any_of(set.relations.begin(), set.relations.end(), pg::wrote_relation)) return false;
-    return set.command <= GetActiveSnapshot()->curcid && set.birth <= clock && !has_expired(set.expires_at) && !is_late(set);
+    if (!set.relations.empty() && pg::has_own_writes() &&
+        std::any_of(set.relations.begin(), set.relations.end(), pg::wrote_relation))
+        return false;
+    return set.command <= GetActiveSnapshot()->curcid && set.birth <= clock && !has_expired(set.expires_at) &&
+           !is_late(set);
 }
 
-}   // namespace
+}  // namespace
 
 core::Id128 space_id() { return id_of(pg::current_space().id); }
 
-core::Scope shared_scope(const pg::Caller& caller) { return {id_of(caller.shared_scope), space_id(), {}, false}; }
+core::Scope shared_scope(const pg::Caller& caller) {
+    return {id_of(caller.shared_scope), space_id(), {}, false};
+}
 
 core::Scope own_scope(const pg::Caller& caller) {
     if (caller.is_shared) return shared_scope(caller);
     return {id_of(caller.scope), space_id(), id_of(caller.quota_owner), true};
 }
 
-bool reachable() { return pg::settings::enabled && pg::attached() && !RecoveryInProgress() && !pg::caller().bypass; }
+bool reachable() {
+    return pg::settings::enabled && pg::attached() && !RecoveryInProgress() && !pg::caller().bypass;
+}
 
-bool usable() { return (XactIsoLevel != XACT_SERIALIZABLE || pg::settings::serializable == pg::kSerializableAllow) && reachable(); }
+bool usable() {
+    return (XactIsoLevel != XACT_SERIALIZABLE || pg::settings::serializable == pg::kSerializableAllow) &&
+           reachable();
+}
 
 core::Timestamp coarse_now() noexcept {
     timespec now;
@@ -97,7 +108,8 @@ bool is_late(const pg::PendingSet& set) noexcept {
     }
     for (const std::string_view tag : set.tags) {
         const core::TagName name{set.scope.space, tag, store.tags().hash(set.scope.space, tag)};
-        if (store.tags().version(base, name) > set.birth || store.expired_at(base, name) > set.birth) return true;
+        if (store.tags().version(base, name) > set.birth || store.expired_at(base, name) > set.birth)
+            return true;
     }
     for (const Oid relation : set.relations) {
         if (store.tags().version(base, pg::RelationTag(relation).name()) > set.birth) return true;
@@ -108,7 +120,8 @@ bool is_late(const pg::PendingSet& set) noexcept {
 bool look_up_in(const core::Scope& scope, std::string_view key, core::Version clock, Visible& found) {
     const pg::Pending& pending = pg::pending();
     if (!pending.empty()) [[unlikely]] {
-        if (const pg::PendingSet* set = pending.find_set(scope.id, key); set != nullptr && may_read(*set, clock)) {
+        if (const pg::PendingSet* set = pending.find_set(scope.id, key);
+            set != nullptr && may_read(*set, clock)) {
             pg::note_cached_read();
             found.where = Visible::Where::kPending;
             found.pending = set;
@@ -120,7 +133,8 @@ bool look_up_in(const core::Scope& scope, std::string_view key, core::Version cl
     const core::Timestamp now = coarse_now();
     if (store.find(pg::region().base(), name, clock, now, found.entry) != core::Found::kHit) return false;
     if (found.entry.expires_at - now <= kCoarseLag && has_expired(found.entry.expires_at)) return false;
-    if ((!pending.empty() || pg::has_own_writes()) && invalidated_here(scope, key)) [[unlikely]] return false;
+    if ((!pending.empty() || pg::has_own_writes()) && invalidated_here(scope, key)) [[unlikely]]
+        return false;
     pg::note_cached_read();
     found.where = Visible::Where::kRegion;
     return true;
@@ -144,19 +158,25 @@ void prefetch(const std::string_view* keys, int count) {
     const core::Store& store = pg::region().store();
     const core::Base base = pg::region().base();
     const auto name = [&](int i) { return core::Key{scope.id, keys[i], store.key_hash(scope.id, keys[i])}; };
-    for (int i = 0; i < count; ++i) store.prefetch_bucket(base, name(i));
-    for (int i = 0; i < count; ++i) store.prefetch_entry(base, name(i));
+    for (int i = 0; i < count; ++i)
+        store.prefetch_bucket(base, name(i));
+    for (int i = 0; i < count; ++i)
+        store.prefetch_entry(base, name(i));
 }
 
 void count_hit(const Visible& found) noexcept {
     core::SessionSlot& session = pg::session();
     session.counters.add(core::Counter::kHits);
     if (found.where != Visible::Where::kRegion) return;
-    if (found.entry.compute_us != 0) session.counters.add(core::Counter::kSavedMicros, found.entry.compute_us);
-    pg::region().store().count_hit(pg::region().base(), session, found.entry, GetCurrentStatementStartTimestamp());
+    if (found.entry.compute_us != 0)
+        session.counters.add(core::Counter::kSavedMicros, found.entry.compute_us);
+    pg::region().store().count_hit(pg::region().base(), session, found.entry,
+                                   GetCurrentStatementStartTimestamp());
 }
 
-std::uint64_t lease_hash(const core::Scope& scope, std::string_view key) noexcept { return pg::region().store().key_hash(scope.id, key); }
+std::uint64_t lease_hash(const core::Scope& scope, std::string_view key) noexcept {
+    return pg::region().store().key_hash(scope.id, key);
+}
 
 void leave_lease(std::string_view key) {
     core::Scope scope;
@@ -179,4 +199,4 @@ bool scope_for_set(std::string_view key, core::Scope& scope) {
     return pg::effective_is_shared_writer();
 }
 
-}   // namespace cache_ext::api
+}  // namespace cache_ext::api

@@ -39,7 +39,7 @@ struct Visible {
     Where where = Where::kNowhere;
     const pg::PendingSet* pending = nullptr;
     core::Lookup entry;
-    bool own_scope = false;   ///< found in the caller's private scope
+    bool own_scope = false;  ///< found in the caller's private scope
 };
 
 /// Looks a key up: in the caller's scope, then in the shared one; in each the transaction's own pending work first, then the region. Only where
@@ -67,4 +67,4 @@ bool scope_for_set(std::string_view key, core::Scope& scope);
 /// The hash under which this session keeps leases of a key.
 std::uint64_t lease_hash(const core::Scope& scope, std::string_view key) noexcept;
 
-}   // namespace cache_ext::api
+}  // namespace cache_ext::api

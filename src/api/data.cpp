@@ -39,7 +39,8 @@ bool set_data(FunctionCallInfo fcinfo, bool only_if_absent) {
     core::Scope scope;
     if (!usable() || !scope_for_set(request.key, scope)) return false;
     // A value that is far too large is not even detoasted.
-    if (toast_raw_datum_size(PG_GETARG_DATUM(1)) > std::size_t{static_cast<unsigned>(pg::settings::max_entry_size_kb)} * 1024 + VARHDRSZ) {
+    if (toast_raw_datum_size(PG_GETARG_DATUM(1)) >
+        std::size_t{static_cast<unsigned>(pg::settings::max_entry_size_kb)} * 1024 + VARHDRSZ) {
         pg::session().counters.add(core::Counter::kRefusedSets);
         return false;
     }
@@ -51,13 +52,15 @@ bool set_data(FunctionCallInfo fcinfo, bool only_if_absent) {
         text* token = PG_GETARG_TEXT_PP(4);
         const std::string_view view{VARDATA_ANY(token), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(token))};
         core::Version birth = 0;
-        const pg::TokenState state = pg::read_lease_token(view, pg::region().header().instance, lease_hash(scope, request.key), birth);
+        const pg::TokenState state =
+            pg::read_lease_token(view, pg::region().header().instance, lease_hash(scope, request.key), birth);
         if (state == pg::TokenState::kMalformed) {
-            pg::raise(ERRCODE_INVALID_PARAMETER_VALUE, "lease is not valid", nullptr, "Pass what get_cached_entry returned as lease, or null.");
+            pg::raise(ERRCODE_INVALID_PARAMETER_VALUE, "lease is not valid", nullptr,
+                      "Pass what get_cached_entry returned as lease, or null.");
         }
         good = state == pg::TokenState::kGood;
         age.birth = std::min(pg::fill_clock(), birth);
-        age.sequence = age.through = 0;   // of another transaction: whatever this one invalidated came later
+        age.sequence = age.through = 0;  // of another transaction: whatever this one invalidated came later
     }
     if (good && only_if_absent) good = look_up(request.key).where == Visible::Where::kNowhere;
     good = good && set_pending(request, scope, age);
@@ -66,7 +69,7 @@ bool set_data(FunctionCallInfo fcinfo, bool only_if_absent) {
     return good;
 }
 
-}   // namespace
+}  // namespace
 
 CACHE_EXT_FUNCTION(get_cached_data) {
     const std::string_view key = key_argument(fcinfo, 0);
@@ -88,20 +91,22 @@ CACHE_EXT_FUNCTION(get_cached_many) {
     for (const std::string_view key : keys) {
         if (key.empty()) pg::raise(ERRCODE_INVALID_PARAMETER_VALUE, "cache key must not be empty");
         if (key.size() > core::kMaxKeyBytes) {
-            ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("cache key is too long"),
-                            errdetail("It has %zu bytes; the limit is %zu.", key.size(), core::kMaxKeyBytes)));
+            ereport(ERROR,
+                    (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("cache key is too long"),
+                     errdetail("It has %zu bytes; the limit is %zu.", key.size(), core::kMaxKeyBytes)));
         }
     }
     InitMaterializedSRF(fcinfo, 0);
     auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
-    constexpr int kAhead = 16;   // entries whose first lines the nearest cache holds easily
+    constexpr int kAhead = 16;  // entries whose first lines the nearest cache holds easily
     for (int i = 0; i < keys.count; ++i) {
         if (i % kAhead == 0 && usable()) prefetch(keys.begin() + i, std::min(kAhead, keys.count - i));
         const std::string_view key = keys.begin()[i];
         Datum value = 0;
         Visible found;
         const bool hit = read_or_miss(key, 0, value, found);
-        Datum values[] = {PointerGetDatum(cstring_to_text_with_len(key.data(), static_cast<int>(key.size()))), value, BoolGetDatum(hit)};
+        Datum values[] = {PointerGetDatum(cstring_to_text_with_len(key.data(), static_cast<int>(key.size()))),
+                          value, BoolGetDatum(hit)};
         bool nulls[] = {false, !hit, false};
         tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
     }
@@ -111,7 +116,8 @@ CACHE_EXT_FUNCTION(get_cached_many) {
 CACHE_EXT_FUNCTION(get_cached_entry) {
     const std::string_view key = key_argument(fcinfo, 0);
     TupleDesc description = nullptr;
-    if (get_call_result_type(fcinfo, nullptr, &description) != TYPEFUNC_COMPOSITE) elog(ERROR, "return type must be a row type");
+    if (get_call_result_type(fcinfo, nullptr, &description) != TYPEFUNC_COMPOSITE)
+        elog(ERROR, "return type must be a row type");
     description = BlessTupleDesc(description);
     enum Column { kData, kTags, kCreatedAt, kExpiresAt, kHitCount, kIsStale, kLease, kColumns };
     Datum values[kColumns] = {};
@@ -127,8 +133,10 @@ CACHE_EXT_FUNCTION(get_cached_entry) {
         describe(found, found.own_scope ? id_of(caller.scope) : id_of(caller.shared_scope), key, details);
         const bool pending = found.where == Visible::Where::kPending;
         values[kTags] = texts_to_array(details.tags, details.tag_count);
-        values[kCreatedAt] = TimestampTzGetDatum(pending ? found.pending->created_at : found.entry.created_at);
-        values[kExpiresAt] = TimestampTzGetDatum(pending ? found.pending->expires_at : found.entry.expires_at);
+        values[kCreatedAt] =
+            TimestampTzGetDatum(pending ? found.pending->created_at : found.entry.created_at);
+        values[kExpiresAt] =
+            TimestampTzGetDatum(pending ? found.pending->expires_at : found.entry.expires_at);
         values[kHitCount] = Int64GetDatum(details.hits);
         values[kIsStale] = BoolGetDatum(false);
         std::fill_n(nulls, int{kLease}, false);
@@ -136,7 +144,8 @@ CACHE_EXT_FUNCTION(get_cached_entry) {
         // Nothing is stored for a lease of version 0. It says that the value may hold uncommitted rows, or that nothing is known of its age; no
         // lease at all would say that it is current.
         const core::Version birth = pg::has_written() ? 0 : pg::fill_clock();
-        const std::string token = pg::lease_token(pg::region().header().instance, lease_hash(scope, key), birth);
+        const std::string token =
+            pg::lease_token(pg::region().header().instance, lease_hash(scope, key), birth);
         values[kLease] = pg::pg_call([&token] { return CStringGetTextDatum(token.c_str()); });
         nulls[kLease] = false;
     }
@@ -156,8 +165,9 @@ CACHE_EXT_FUNCTION(update_cache_hit_count) {
     const std::string_view key = key_argument(fcinfo, 0);
     if (!usable()) PG_RETURN_VOID();
     const Visible found = look_up(key);
-    if (found.where == Visible::Where::kRegion) pg::region().store().touch(pg::region().base(), found.entry, GetCurrentTimestamp());
+    if (found.where == Visible::Where::kRegion)
+        pg::region().store().touch(pg::region().base(), found.entry, GetCurrentTimestamp());
     PG_RETURN_VOID();
 }
 
-}   // namespace cache_ext::api
+}  // namespace cache_ext::api

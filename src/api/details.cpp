@@ -23,7 +23,7 @@ void describe_pending(const pg::PendingSet& set, Details& out) noexcept {
     out.hits = 0;
 }
 
-}   // namespace
+}  // namespace
 
 bool describe(const Visible& found, const core::Id128& scope, std::string_view key, Details& out) noexcept {
     out.tag_count = 0;
@@ -36,11 +36,13 @@ bool describe(const Visible& found, const core::Id128& scope, std::string_view k
     const core::Base base = pg::region().base();
     bool same = false;
     store.visit_one(base, {scope, key, store.key_hash(scope, key)}, [&](const core::EntryInfo& e) {
-        same = e.entry == found.entry.entry && e.created_at == found.entry.created_at && e.birth == found.entry.birth;
+        same = e.entry == found.entry.entry && e.created_at == found.entry.created_at &&
+               e.birth == found.entry.birth;
         if (!same) return;
         std::size_t at = 0;
         for (std::uint32_t i = 0; i < e.tag_count; ++i) {
-            if (core::Store::tag(base, e.tags[i]).space != e.space) break;   // the relations that it depends on
+            if (core::Store::tag(base, e.tags[i]).space != e.space)
+                break;  // the relations that it depends on
             const std::string_view tag = core::Store::tag(base, e.tags[i]).text();
             std::memcpy(out.text + at, tag.data(), tag.size());
             out.tags[out.tag_count++] = {out.text + at, tag.size()};
@@ -56,9 +58,12 @@ bool describe(const Visible& found, const core::Id128& scope, std::string_view k
 }
 
 Datum texts_to_array(const std::string_view* texts, int count) {
-    auto* elements = static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<std::size_t>(std::max(count, 1))));
-    for (int i = 0; i < count; ++i) elements[i] = PointerGetDatum(cstring_to_text_with_len(texts[i].data(), static_cast<int>(texts[i].size())));
+    auto* elements =
+        static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<std::size_t>(std::max(count, 1))));
+    for (int i = 0; i < count; ++i)
+        elements[i] =
+            PointerGetDatum(cstring_to_text_with_len(texts[i].data(), static_cast<int>(texts[i].size())));
     return PointerGetDatum(construct_array(elements, count, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-}   // namespace cache_ext::api
+}  // namespace cache_ext::api

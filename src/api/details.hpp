@@ -19,7 +19,7 @@ struct Details {
     core::Timestamp expires_at = 0;
     core::Timestamp last_accessed = 0;
     std::uint32_t hits = 0;
-    std::uint64_t size_bytes = 0;   ///< of all that it takes
+    std::uint64_t size_bytes = 0;  ///< of all that it takes
     char text[core::kMaxTags * core::kMaxTagBytes];
 };
 
@@ -29,4 +29,4 @@ bool describe(const Visible& found, const core::Id128& scope, std::string_view k
 /// Texts as an array of the server's.
 Datum texts_to_array(const std::string_view* texts, int count);
 
-}   // namespace cache_ext::api
+}  // namespace cache_ext::api

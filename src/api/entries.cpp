@@ -26,18 +26,30 @@ namespace cache_ext::api {
 namespace {
 
 /// The columns of the view, in their order.
-enum Column { kCacheKey, kCacheData, kCacheTags, kCreatedAt, kExpiresAt, kLastAccessed, kHitCount, kTier, kScope, kSizeBytes, kColumns };
+enum Column {
+    kCacheKey,
+    kCacheData,
+    kCacheTags,
+    kCreatedAt,
+    kExpiresAt,
+    kLastAccessed,
+    kHitCount,
+    kTier,
+    kScope,
+    kSizeBytes,
+    kColumns
+};
 
 /// How often an entry that is replaced while it is described is looked at again.
 constexpr int kTries = 4;
 
 constexpr char kShared[] = "shared";
-constexpr char kPrivate[] = "private:";   // followed by the scope's 32 hexadecimal digits
+constexpr char kPrivate[] = "private:";  // followed by the scope's 32 hexadecimal digits
 constexpr std::size_t kScopeDigits = 32;
 
 /// The names of a bucket's entries, copied there under the lock, where no memory can be had. Trivial, and in palloc'd memory.
 class Names {
-  public:
+public:
     struct Name {
         core::Id128 scope;
         bool is_private;
@@ -47,7 +59,8 @@ class Names {
     };
 
     /// Copies the names of the live entries within reach that belong to a bucket. May raise for lack of memory.
-    void collect(core::Store& store, core::Base base, std::uint32_t bucket, std::uint32_t buckets, const Reach& reach, core::Timestamp now) {
+    void collect(core::Store& store, core::Base base, std::uint32_t bucket, std::uint32_t buckets,
+                 const Reach& reach, core::Timestamp now) {
         for (;;) {
             used_ = 0;
             store.visit(base, bucket, buckets, [&](const core::EntryInfo& e) {
@@ -69,7 +82,7 @@ class Names {
         }
     }
 
-  private:
+private:
     static std::size_t size_of(std::size_t key_bytes) noexcept { return MAXALIGN(sizeof(Name) + key_bytes); }
 
     /// What does not fit is only counted.
@@ -123,7 +136,8 @@ struct Listing {
     core::Version clock;
 };
 
-void put_row(const Listing& l, const core::Scope& scope, std::string_view key, const Details& details, bool pending, const Datum* value) {
+void put_row(const Listing& l, const core::Scope& scope, std::string_view key, const Details& details,
+             bool pending, const Datum* value) {
     Datum values[kColumns] = {};
     bool nulls[kColumns] = {};
     values[kCacheKey] = PointerGetDatum(cstring_to_text_with_len(key.data(), static_cast<int>(key.size())));
@@ -180,15 +194,18 @@ void list_all(const Listing& l) {
         MemoryContextSwitchTo(outer);
         names.collect(store, base, bucket, buckets, reach, now);
         MemoryContextSwitchTo(l.row_memory);
-        names.for_each([&](const Names::Name& name) { list_one({name.scope, l.own.space, {}, name.is_private}, name.key(), Visible::Where::kRegion); });
+        names.for_each([&](const Names::Name& name) {
+            list_one({name.scope, l.own.space, {}, name.is_private}, name.key(), Visible::Where::kRegion);
+        });
     }
     pg::pending().for_each_set([&](const pg::PendingSet& set) {
-        if (reach.covers(set.scope.space, set.scope.id)) list_one(set.scope, set.key, Visible::Where::kPending);
+        if (reach.covers(set.scope.space, set.scope.id))
+            list_one(set.scope, set.key, Visible::Where::kPending);
     });
     MemoryContextSwitchTo(outer);
 }
 
-}   // namespace
+}  // namespace
 
 CACHE_EXT_FUNCTION(entries) {
     InitMaterializedSRF(fcinfo, 0);
@@ -213,8 +230,10 @@ CACHE_EXT_FUNCTION(delete_entry) {
         pg::raise(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "delete_entry must be called as a trigger");
     }
     auto* trigger = reinterpret_cast<TriggerData*>(fcinfo->context);
-    if (!TRIGGER_FIRED_INSTEAD(trigger->tg_event) || !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || !TRIGGER_FIRED_BY_DELETE(trigger->tg_event)) {
-        pg::raise(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "delete_entry must be called instead of a DELETE, for each row");
+    if (!TRIGGER_FIRED_INSTEAD(trigger->tg_event) || !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+        !TRIGGER_FIRED_BY_DELETE(trigger->tg_event)) {
+        pg::raise(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+                  "delete_entry must be called instead of a DELETE, for each row");
     }
     const TupleDesc description = RelationGetDescr(trigger->tg_relation);
     const char* key = SPI_getvalue(trigger->tg_trigtuple, description, kCacheKey + 1);
@@ -222,12 +241,14 @@ CACHE_EXT_FUNCTION(delete_entry) {
 
     const pg::Caller caller = pg::caller();
     core::Scope scope;
-    if (caller.bypass || key == nullptr || scope_name == nullptr || !parse_scope(scope_name, shared_scope(caller), scope)) {
+    if (caller.bypass || key == nullptr || scope_name == nullptr ||
+        !parse_scope(scope_name, shared_scope(caller), scope)) {
         return PointerGetDatum(nullptr);
     }
-    if (!caller.is_shared && scope.is_private && scope.id != own_scope(caller).id) return PointerGetDatum(nullptr);
+    if (!caller.is_shared && scope.is_private && scope.id != own_scope(caller).id)
+        return PointerGetDatum(nullptr);
     pg::invalidate(pg::InvalidationKind::kKey, scope, key);
     return PointerGetDatum(trigger->tg_trigtuple);
 }
 
-}   // namespace cache_ext::api
+}  // namespace cache_ext::api

@@ -28,13 +28,9 @@ Datum compute_observed(const Computation& computation, pg::Observation& seen, bo
     pg::start_observing(seen, wants_relations);
     Datum value = 0;
     PG_TRY();
-    {
-        value = compute(computation);
-    }
+    { value = compute(computation); }
     PG_FINALLY();
-    {
-        pg::stop_observing(seen);
-    }
+    { pg::stop_observing(seen); }
     PG_END_TRY();
     return value;
 }
@@ -72,12 +68,13 @@ Datum fill(SetRequest request, const Computation& computation, bool tracked) {
         request.relations = seen.relations;
         request.relation_count = seen.count;
     }
-    const bool kept = untouched && has_done_nothing() ? publish_now(request, scope, age) : set_pending(request, scope, age);
+    const bool kept =
+        untouched && has_done_nothing() ? publish_now(request, scope, age) : set_pending(request, scope, age);
     log_operation("get or set", request.key, kept ? "computed" : "computed, not kept");
     return value;
 }
 
-}   // namespace
+}  // namespace
 
 CACHE_EXT_FUNCTION(get_or_set_cached_data) {
     SetRequest request;
@@ -87,7 +84,8 @@ CACHE_EXT_FUNCTION(get_or_set_cached_data) {
     const bool tracked = PG_ARGISNULL(3);
     request.tags = tags_argument(fcinfo, 3, static_cast<int>(core::kMaxTags));
     if (tracked && !pg::tracks_writes()) {
-        pg::raise(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "what a query reads can be tracked only with preloading", nullptr,
+        pg::raise(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                  "what a query reads can be tracked only with preloading", nullptr,
                   "Add cache_ext to shared_preload_libraries, or pass tags in p_cache_tags ('{}' for none).");
     }
     Computation computation;
@@ -107,4 +105,4 @@ CACHE_EXT_FUNCTION(get_or_set_cached_data) {
     return fill(request, computation, tracked);
 }
 
-}   // namespace cache_ext::api
+}  // namespace cache_ext::api

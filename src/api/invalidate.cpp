@@ -42,7 +42,7 @@ bool has_any(const Texts& wanted, const Tags& tags) {
     return false;
 }
 
-}   // namespace
+}  // namespace
 
 CACHE_EXT_FUNCTION(invalidate_cache_key) {
     const std::string_view key = key_argument(fcinfo, 0);
@@ -51,7 +51,8 @@ CACHE_EXT_FUNCTION(invalidate_cache_key) {
     if (!reach_of_caller(scope, everywhere)) PG_RETURN_BOOL(false);
     const Reach reach = everywhere ? Reach::everything(scope) : Reach::only(scope);
     const std::int64_t count = count_live(reach, [key](const Candidate& c) { return c.key == key; });
-    pg::invalidate(everywhere ? pg::InvalidationKind::kKeyEverywhere : pg::InvalidationKind::kKey, scope, key);
+    pg::invalidate(everywhere ? pg::InvalidationKind::kKeyEverywhere : pg::InvalidationKind::kKey, scope,
+                   key);
     PG_RETURN_BOOL(count > 0);
 }
 
@@ -63,10 +64,12 @@ CACHE_EXT_FUNCTION(invalidate_cache_by_tags) {
     std::int64_t count = 0;
     if (!caller.bypass && any_tag_is_used(space, tags)) {
         const core::Scope scope = own_scope(caller);
-        count = count_live(caller.is_shared ? Reach::everything(scope) : Reach::visible(scope, shared_scope(caller)),
-                           [&tags](const Candidate& c) { return has_any(tags, c.tags); });
+        count = count_live(
+            caller.is_shared ? Reach::everything(scope) : Reach::visible(scope, shared_scope(caller)),
+            [&tags](const Candidate& c) { return has_any(tags, c.tags); });
     }
-    for (const std::string_view tag : tags) pg::invalidate(pg::InvalidationKind::kTag, space, tag);
+    for (const std::string_view tag : tags)
+        pg::invalidate(pg::InvalidationKind::kTag, space, tag);
     PG_RETURN_INT32(static_cast<std::int32_t>(count));
 }
 
@@ -76,8 +79,10 @@ CACHE_EXT_FUNCTION(invalidate_cache_by_pattern) {
     bool everywhere = false;
     if (!reach_of_caller(scope, everywhere)) PG_RETURN_INT32(0);
     const Reach reach = everywhere ? Reach::everything(scope) : Reach::only(scope);
-    const std::int64_t count = count_live(reach, [pattern](const Candidate& c) { return core::glob_match(pattern, c.key); });
-    pg::invalidate(everywhere ? pg::InvalidationKind::kPatternEverywhere : pg::InvalidationKind::kPattern, scope, pattern);
+    const std::int64_t count =
+        count_live(reach, [pattern](const Candidate& c) { return core::glob_match(pattern, c.key); });
+    pg::invalidate(everywhere ? pg::InvalidationKind::kPatternEverywhere : pg::InvalidationKind::kPattern,
+                   scope, pattern);
     PG_RETURN_INT32(static_cast<std::int32_t>(count));
 }
 
@@ -87,19 +92,22 @@ CACHE_EXT_FUNCTION(expire_cache_by_tags) {
     const pg::Caller& caller = pg::caller();
     if (caller.bypass) PG_RETURN_INT32(0);
     const core::Scope scope = own_scope(caller);
-    find_policy({});   // reads the policies if they have changed, while nothing needs to be destroyed
+    find_policy({});  // reads the policies if they have changed, while nothing needs to be destroyed
 
-    std::vector<Match> matches = find_live(caller.is_shared ? Reach::everything(scope) : Reach::visible(scope, shared_scope(caller)),
-                                           [&tags](const Candidate& c) { return has_any(tags, c.tags); });
+    std::vector<Match> matches =
+        find_live(caller.is_shared ? Reach::everything(scope) : Reach::visible(scope, shared_scope(caller)),
+                  [&tags](const Candidate& c) { return has_any(tags, c.tags); });
     for (const Match& match : matches) {
         const Policy* policy = find_policy(match.key);
         const bool keeps = policy != nullptr && policy->grace > 0;
-        pg::invalidate(keeps ? pg::InvalidationKind::kExpire : pg::InvalidationKind::kKey, match.scope, match.key);
+        pg::invalidate(keeps ? pg::InvalidationKind::kExpire : pg::InvalidationKind::kKey, match.scope,
+                       match.key);
     }
     // What is being computed now, and would be stored later as if it were fresh.
     const core::Scope space{{}, scope.space, {}, false};
-    for (const std::string_view tag : tags) pg::invalidate(pg::InvalidationKind::kExpireTag, space, tag);
+    for (const std::string_view tag : tags)
+        pg::invalidate(pg::InvalidationKind::kExpireTag, space, tag);
     PG_RETURN_INT32(static_cast<std::int32_t>(matches.size()));
 }
 
-}   // namespace cache_ext::api
+}  // namespace cache_ext::api

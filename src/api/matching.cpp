@@ -13,7 +13,8 @@ namespace cache_ext::api {
 namespace {
 
 /// Whether an entry depends on a relation that this transaction has written.
-bool depends_on(const std::vector<Oid>& written, core::Base base, const core::EntryInfo& e, std::size_t own_tags) {
+bool depends_on(const std::vector<Oid>& written, core::Base base, const core::EntryInfo& e,
+                std::size_t own_tags) {
     if (written.empty()) return false;
     for (std::size_t i = own_tags; i < e.tag_count; ++i) {
         const Oid relation = pg::RelationTag::relation_of(core::Store::tag(base, e.tags[i]).text());
@@ -39,7 +40,7 @@ void for_each_live(const Reach& reach, const Predicate& matches, Found&& found) 
                 const core::Scope scope{e.scope, e.space, {}, e.is_private};
                 if (!pending.empty()) {
                     if (pending.invalidated_at(scope, e.key, tags) != 0) return;
-                    if (pending.find_set(e.scope, e.key) != nullptr) return;   // counted below
+                    if (pending.find_set(e.scope, e.key) != nullptr) return;  // counted below
                 }
                 found(scope, e.key);
             });
@@ -57,7 +58,7 @@ void for_each_live(const Reach& reach, const Predicate& matches, Found&& found) 
     });
 }
 
-}   // namespace
+}  // namespace
 
 std::int64_t count_live(const Reach& reach, const Predicate& matches) {
     std::int64_t count = 0;
@@ -67,7 +68,9 @@ std::int64_t count_live(const Reach& reach, const Predicate& matches) {
 
 std::vector<Match> find_live(const Reach& reach, const Predicate& matches) {
     std::vector<Match> found;
-    for_each_live(reach, matches, [&found](const core::Scope& scope, std::string_view key) { found.push_back({scope, std::string(key)}); });
+    for_each_live(reach, matches, [&found](const core::Scope& scope, std::string_view key) {
+        found.push_back({scope, std::string(key)});
+    });
     return found;
 }
 
@@ -77,9 +80,10 @@ bool any_tag_is_used(const core::Scope& space, const Texts& tags) {
     if (!pg::attached()) return false;
     core::Store& store = pg::region().store();
     for (const std::string_view tag : tags) {
-        if (store.has_tag(pg::region().base(), {space.space, tag, store.tags().hash(space.space, tag)})) return true;
+        if (store.has_tag(pg::region().base(), {space.space, tag, store.tags().hash(space.space, tag)}))
+            return true;
     }
     return false;
 }
 
-}   // namespace cache_ext::api
+}  // namespace cache_ext::api

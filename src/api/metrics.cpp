@@ -21,10 +21,37 @@ namespace {
 
 /// The columns of get_cache_metrics, in their order.
 enum Column {
-    kTotalEntries, kAverageHits, kMaxHits, kReusedEntries, kOldestEntry, kNewestEntry, kExpiredEntries,
-    kHits, kMisses, kHitRate, kStaleHits, kSets, kRefusedSets, kEvictions, kInvalidations,
-    kMemoryUsed, kMemoryLimit, kAvgHitUs, kAvgComputeMs, kTimeSavedMs, kAttachedBy, kWorkerState,
-    kIndexBytes, kTagCount, kScopeCount, kPrivateEntries, kPrivateBytes, kAllEntries, kSweptEntries, kClock, kCountedSince,
+    kTotalEntries,
+    kAverageHits,
+    kMaxHits,
+    kReusedEntries,
+    kOldestEntry,
+    kNewestEntry,
+    kExpiredEntries,
+    kHits,
+    kMisses,
+    kHitRate,
+    kStaleHits,
+    kSets,
+    kRefusedSets,
+    kEvictions,
+    kInvalidations,
+    kMemoryUsed,
+    kMemoryLimit,
+    kAvgHitUs,
+    kAvgComputeMs,
+    kTimeSavedMs,
+    kAttachedBy,
+    kWorkerState,
+    kIndexBytes,
+    kTagCount,
+    kScopeCount,
+    kPrivateEntries,
+    kPrivateBytes,
+    kAllEntries,
+    kSweptEntries,
+    kClock,
+    kCountedSince,
     kColumns
 };
 
@@ -124,8 +151,10 @@ void tell_of_server(Row& row) {
     row.count(Column::kRefusedSets, counted(core::Counter::kRefusedSets));
     row.count(Column::kEvictions, counted(core::Counter::kEvictions));
     row.count(Column::kInvalidations, counted(core::Counter::kInvalidations));
-    row.ratio(kAvgHitUs, static_cast<double>(counted(core::Counter::kHitNanos)) / 1e3, counted(core::Counter::kTimedHits));
-    row.ratio(kAvgComputeMs, static_cast<double>(counted(core::Counter::kComputeMicros)) / 1e3, counted(core::Counter::kComputations));
+    row.ratio(kAvgHitUs, static_cast<double>(counted(core::Counter::kHitNanos)) / 1e3,
+              counted(core::Counter::kTimedHits));
+    row.ratio(kAvgComputeMs, static_cast<double>(counted(core::Counter::kComputeMicros)) / 1e3,
+              counted(core::Counter::kComputations));
     row.set(kTimeSavedMs, Float8GetDatum(static_cast<double>(counted(core::Counter::kSavedMicros)) / 1e3));
     row.count(kSweptEntries, counted(core::Counter::kExpired));
     row.text(kAttachedBy, attached_by_name());
@@ -142,14 +171,16 @@ void tell_of_server(Row& row) {
     row.count(kAllEntries, usage.entries);
     if (!attached) return;
     row.count(kClock, pg::region().clock().now());
-    if (const core::Timestamp since = pg::region().header().counted_since.load(std::memory_order_relaxed)) row.time(kCountedSince, since);
+    if (const core::Timestamp since = pg::region().header().counted_since.load(std::memory_order_relaxed))
+        row.time(kCountedSince, since);
 }
 
-}   // namespace
+}  // namespace
 
 CACHE_EXT_FUNCTION(get_cache_metrics) {
     TupleDesc description = nullptr;
-    if (get_call_result_type(fcinfo, nullptr, &description) != TYPEFUNC_COMPOSITE) elog(ERROR, "return type must be a row type");
+    if (get_call_result_type(fcinfo, nullptr, &description) != TYPEFUNC_COMPOSITE)
+        elog(ERROR, "return type must be a row type");
     Row row;
     tell_of_entries(row);
     tell_of_server(row);
@@ -161,4 +192,4 @@ CACHE_EXT_FUNCTION(reset_cache_stats) {
     PG_RETURN_VOID();
 }
 
-}   // namespace cache_ext::api
+}  // namespace cache_ext::api

@@ -30,7 +30,16 @@ constexpr char kInternalSchema[] = "cache_ext_internal";
 constexpr char kTable[] = "policies";
 
 /// The columns of the table, in their order, which upgrades only add to.
-enum Column { kPrefix = 1, kDuration, kGrace, kJitter, kTags, kShared, kWriteThrough, kColumns = kWriteThrough };
+enum Column {
+    kPrefix = 1,
+    kDuration,
+    kGrace,
+    kJitter,
+    kTags,
+    kShared,
+    kWriteThrough,
+    kColumns = kWriteThrough
+};
 
 /// The policies of this database, the longest prefix first. Made on first use and never freed.
 struct Cache {
@@ -68,7 +77,9 @@ struct Row {
 };
 
 Policy policy_of(const Row& row) {
-    const auto text_of = [](Datum d) { return std::string(VARDATA_ANY(DatumGetPointer(d)), VARSIZE_ANY_EXHDR(DatumGetPointer(d))); };
+    const auto text_of = [](Datum d) {
+        return std::string(VARDATA_ANY(DatumGetPointer(d)), VARSIZE_ANY_EXHDR(DatumGetPointer(d)));
+    };
     Policy policy;
     policy.prefix = text_of(row.values[kPrefix - 1]);
     if (!row.nulls[kDuration - 1]) policy.duration = micros(row.values[kDuration - 1]);
@@ -87,11 +98,13 @@ void read_policies(Relation table, std::vector<Policy>& policies) {
     SysScanDesc scan = systable_beginscan(table, InvalidOid, false, nullptr, 0, nullptr);
     while (HeapTuple tuple = systable_getnext(scan)) {
         Row row;
-        for (int i = 0; i < kColumns; ++i) row.values[i] = heap_getattr(tuple, i + 1, RelationGetDescr(table), &row.nulls[i]);
+        for (int i = 0; i < kColumns; ++i)
+            row.values[i] = heap_getattr(tuple, i + 1, RelationGetDescr(table), &row.nulls[i]);
         row.values[kPrefix - 1] = PointerGetDatum(PG_DETOAST_DATUM(row.values[kPrefix - 1]));
         row.tag_count = 0;
         if (!row.nulls[kTags - 1]) {
-            deconstruct_array(DatumGetArrayTypeP(row.values[kTags - 1]), TEXTOID, -1, false, TYPALIGN_INT, &row.tags, &row.tag_nulls, &row.tag_count);
+            deconstruct_array(DatumGetArrayTypeP(row.values[kTags - 1]), TEXTOID, -1, false, TYPALIGN_INT,
+                              &row.tags, &row.tag_nulls, &row.tag_count);
             for (int i = 0; i < row.tag_count; ++i) {
                 if (!row.tag_nulls[i]) row.tags[i] = PointerGetDatum(PG_DETOAST_DATUM(row.tags[i]));
             }
@@ -107,16 +120,18 @@ void load(Cache& c) {
     c.table = InvalidOid;
     const Oid schema = get_namespace_oid(kInternalSchema, true);
     const Oid table = OidIsValid(schema) ? get_relname_relid(kTable, schema) : InvalidOid;
-    if (Relation relation = OidIsValid(table) ? try_table_open(table, AccessShareLock) : nullptr; relation != nullptr) {
+    if (Relation relation = OidIsValid(table) ? try_table_open(table, AccessShareLock) : nullptr;
+        relation != nullptr) {
         read_policies(relation, c.policies);
         table_close(relation, AccessShareLock);
     }
-    std::stable_sort(c.policies.begin(), c.policies.end(), [](const Policy& a, const Policy& b) { return a.prefix.size() > b.prefix.size(); });
+    std::stable_sort(c.policies.begin(), c.policies.end(),
+                     [](const Policy& a, const Policy& b) { return a.prefix.size() > b.prefix.size(); });
     c.table = table;
     c.valid = c.invalidations == before;
 }
 
-}   // namespace
+}  // namespace
 
 const Policy* find_policy(std::string_view key) {
     Cache& c = cache();
@@ -150,8 +165,9 @@ CACHE_EXT_FUNCTION(policies_changed) {
     if (!CALLED_AS_TRIGGER(fcinfo)) {
         pg::raise(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "policies_changed must be called as a trigger");
     }
-    CacheInvalidateRelcacheByRelid(RelationGetRelid(reinterpret_cast<TriggerData*>(fcinfo->context)->tg_relation));
+    CacheInvalidateRelcacheByRelid(
+        RelationGetRelid(reinterpret_cast<TriggerData*>(fcinfo->context)->tg_relation));
     return PointerGetDatum(nullptr);
 }
 
-}   // namespace cache_ext::api
+}  // namespace cache_ext::api

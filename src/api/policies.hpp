@@ -13,9 +13,10 @@ namespace cache_ext::api {
 
 struct Policy {
     std::string prefix;
-    std::int64_t duration = 0;   ///< microseconds; 0 = none
-    std::int64_t grace = 0;   ///< microseconds after the duration in which a stale value may be served, marked; 0 = none
-    double jitter = 0;   ///< part of the duration by which it may be shortened at random, 0 to 1
+    std::int64_t duration = 0;  ///< microseconds; 0 = none
+    std::int64_t grace =
+        0;  ///< microseconds after the duration in which a stale value may be served, marked; 0 = none
+    double jitter = 0;  ///< part of the duration by which it may be shortened at random, 0 to 1
     std::vector<std::string> tags;
     bool shared = false;
     bool write_through = false;
@@ -28,4 +29,4 @@ const Policy* find_policy(std::string_view key);
 /// Registers for invalidation. Called once, from _PG_init.
 void init_policies();
 
-}   // namespace cache_ext::api
+}  // namespace cache_ext::api

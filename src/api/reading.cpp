@@ -28,7 +28,7 @@ bool read(std::string_view key, std::int64_t max_age, Datum& value, Visible& fou
         if (pending) {
             value = decode(found.pending->value, found.pending->encoding);
         } else if (!fetch(found.entry, value)) {
-            continue;   // it has just gone
+            continue;  // it has just gone
         }
         count_hit(found);
         return true;
@@ -39,7 +39,9 @@ bool read(std::string_view key, std::int64_t max_age, Datum& value, Visible& fou
 
 void log_operation(const char* what, std::string_view key, const char* outcome) {
     if (!pg::settings::log_operations) return;
-    ereport(LOG, (errmsg("cache_ext: %s \"%.*s\": %s", what, static_cast<int>(key.size()), key.data(), outcome), errhidestmt(true)));
+    ereport(LOG,
+            (errmsg("cache_ext: %s \"%.*s\": %s", what, static_cast<int>(key.size()), key.data(), outcome),
+             errhidestmt(true)));
 }
 
 bool read_or_miss(std::string_view key, std::int64_t max_age, Datum& value, Visible& found) {
@@ -57,4 +59,4 @@ bool read_or_miss(std::string_view key, std::int64_t max_age, Datum& value, Visi
     return false;
 }
 
-}   // namespace cache_ext::api
+}  // namespace cache_ext::api

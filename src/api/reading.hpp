@@ -22,4 +22,4 @@ void log_operation(const char* what, std::string_view key, const char* outcome);
 /// A clock for durations.
 std::uint64_t nanoseconds() noexcept;
 
-}   // namespace cache_ext::api
+}  // namespace cache_ext::api

@@ -23,9 +23,11 @@ namespace {
 /// How long the entry lives: what was asked for, or the policy's with its jitter, or the default.
 std::int64_t lifetime(const SetRequest& request, const Policy* policy) {
     if (request.duration > 0) return request.duration;
-    if (policy == nullptr || policy->duration == 0) return std::int64_t{pg::settings::default_duration_s} * USECS_PER_SEC;
+    if (policy == nullptr || policy->duration == 0)
+        return std::int64_t{pg::settings::default_duration_s} * USECS_PER_SEC;
     const double shorter = policy->jitter > 0 ? policy->jitter * pg_prng_double(&pg_global_prng_state) : 0;
-    return std::max<std::int64_t>(1, static_cast<std::int64_t>(static_cast<double>(policy->duration) * (1 - shorter)));
+    return std::max<std::int64_t>(
+        1, static_cast<std::int64_t>(static_cast<double>(policy->duration) * (1 - shorter)));
 }
 
 /// The texts of a set, gathered from its request and its policy. Small enough for the stack, and not initialised.
@@ -60,14 +62,16 @@ struct Gathered {
         return true;
     }
 
-  private:
+private:
     alignas(std::string_view) std::byte tag_bytes_[core::kMaxTags * sizeof(std::string_view)];
 };
 
 /// Makes a set of a request and hands it to `store(set)`, which says whether it took it. False where it is refused before, or memory runs out.
 template <class Store>
 bool with_set(const SetRequest& request, const core::Scope& scope, const Age& age, Store&& store) {
-    if (age.birth == 0 || VARSIZE_ANY_EXHDR(request.value) > std::size_t{static_cast<unsigned>(pg::settings::max_entry_size_kb)} * 1024) return false;
+    if (age.birth == 0 || VARSIZE_ANY_EXHDR(request.value) >
+                              std::size_t{static_cast<unsigned>(pg::settings::max_entry_size_kb)} * 1024)
+        return false;
     const Policy* policy = find_policy(request.key);
     const StoredValue value = encode(request.value);
     const core::Timestamp now = GetCurrentTimestamp();
@@ -95,7 +99,7 @@ bool with_set(const SetRequest& request, const core::Scope& scope, const Age& ag
     }
 }
 
-}   // namespace
+}  // namespace
 
 bool age_by_lease(const core::Scope& scope, std::string_view key, Age& age) {
     const core::Timestamp now = GetCurrentStatementStartTimestamp();
@@ -117,10 +121,13 @@ bool age_by_lease(const core::Scope& scope, std::string_view key, Age& age) {
 bool set_pending(const SetRequest& request, const core::Scope& scope, const Age& age) {
     // What it was computed from may hold this transaction's own writes already; whether they came before it or after is not known.
     if (request.relations != nullptr && pg::has_own_writes()) {
-        if (pg::wrote_relation(pg::kAnyRelation) || std::any_of(request.relations, request.relations + request.relation_count, pg::wrote_relation)) return false;
+        if (pg::wrote_relation(pg::kAnyRelation) ||
+            std::any_of(request.relations, request.relations + request.relation_count, pg::wrote_relation))
+            return false;
     }
     // What waits for the commit is bounded too.
-    if (pg::pending().bytes() + VARSIZE_ANY_EXHDR(request.value) > pg::region().header().bytes / 4) return false;
+    if (pg::pending().bytes() + VARSIZE_ANY_EXHDR(request.value) > pg::region().header().bytes / 4)
+        return false;
 
     return with_set(request, scope, age, [&](pg::PendingSet& set) {
         if (const pg::Sequence last = pg::pending().invalidated_at(scope, set.key, set.tags); last != 0) {
@@ -139,4 +146,4 @@ bool publish_now(const SetRequest& request, const core::Scope& scope, const Age&
     return with_set(request, scope, age, [](pg::PendingSet& set) { return pg::publish_now(set); });
 }
 
-}   // namespace cache_ext::api
+}  // namespace cache_ext::api

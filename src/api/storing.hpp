@@ -14,10 +14,10 @@ namespace cache_ext::api {
 /// What a caller wants to be stored.
 struct SetRequest {
     std::string_view key;
-    const varlena* value = nullptr;   ///< detoasted
-    std::int64_t duration = 0;   ///< microseconds; 0 = the policy's or the default
+    const varlena* value = nullptr;  ///< detoasted
+    std::int64_t duration = 0;       ///< microseconds; 0 = the policy's or the default
     Texts tags;
-    const Oid* relations = nullptr;   ///< that it was computed from, and that are watched; null: not tracked
+    const Oid* relations = nullptr;  ///< that it was computed from, and that are watched; null: not tracked
     int relation_count = 0;
     std::uint32_t compute_us = 0;
     bool only_if_absent = false;
@@ -26,8 +26,9 @@ struct SetRequest {
 /// How old a value may be.
 struct Age {
     core::Version birth = 0;
-    pg::Sequence sequence = 0;   ///< since when it must not have been invalidated by the transaction itself
-    core::Version through = 0;   ///< pg::settled_newest() when it was computed, for what the transaction itself had invalidated before; 0 = not known
+    pg::Sequence sequence = 0;  ///< since when it must not have been invalidated by the transaction itself
+    core::Version through =
+        0;  ///< pg::settled_newest() when it was computed, for what the transaction itself had invalidated before; 0 = not known
 };
 
 /// Puts a value among the transaction's pending work. False: refused. Raises only as the server's own functions do.
@@ -41,4 +42,4 @@ bool publish_now(const SetRequest& request, const core::Scope& scope, const Age&
 /// may have been computed from writes that were rolled back.
 bool age_by_lease(const core::Scope& scope, std::string_view key, Age& age);
 
-}   // namespace cache_ext::api
+}  // namespace cache_ext::api

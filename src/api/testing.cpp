@@ -15,7 +15,9 @@ CACHE_EXT_FUNCTION(cache_ext_test_fail_after) {
 }
 
 /// cache_ext_test_check(): whether all that the region holds agrees with itself.
-CACHE_EXT_FUNCTION(cache_ext_test_check) { PG_RETURN_BOOL(pg::attached() && pg::region().store().check(pg::region().base())); }
+CACHE_EXT_FUNCTION(cache_ext_test_check) {
+    PG_RETURN_BOOL(pg::attached() && pg::region().store().check(pg::region().base()));
+}
 
 /// cache_ext_test_used_bytes(): the region's memory that is in use.
 CACHE_EXT_FUNCTION(cache_ext_test_used_bytes) {
@@ -29,6 +31,6 @@ CACHE_EXT_FUNCTION(cache_ext_test_clock) {
     PG_RETURN_INT64(static_cast<std::int64_t>(pg::region().clock().now()));
 }
 
-}   // namespace cache_ext::api
+}  // namespace cache_ext::api
 
 #endif

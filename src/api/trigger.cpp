@@ -25,7 +25,7 @@ namespace {
 struct Piece {
     const char* text;
     int text_bytes;
-    AttrNumber column;   // 0 = nothing follows the text
+    AttrNumber column;  // 0 = nothing follows the text
     FmgrInfo output;
 };
 
@@ -42,11 +42,12 @@ struct Templates {
     int count;
     bool any_column;
     Template* templates;
-    MemoryContext scratch;   // for the texts of one row
+    MemoryContext scratch;  // for the texts of one row
 };
 
 [[noreturn]] void raise_template(const char* source, const char* detail) {
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("tag template \"%s\" is not valid", source), errdetail_internal("%s", detail)));
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                    errmsg("tag template \"%s\" is not valid", source), errdetail_internal("%s", detail)));
     pg_unreachable();
 }
 
@@ -66,16 +67,19 @@ Template parse(const char* source, TupleDesc row) {
         if ((*at == '{' || *at == '}') && at[1] == *at) {
             appendStringInfoChar(&literal, *at++);
         } else if (*at == '}') {
-            raise_template(source, "There is a closing brace that nothing opens; a brace itself is written twice.");
+            raise_template(source,
+                           "There is a closing brace that nothing opens; a brace itself is written twice.");
         } else if (*at != '{') {
             appendStringInfoChar(&literal, *at);
         } else {
             const char* close = std::strchr(at, '}');
-            if (close == nullptr) raise_template(source, "An opening brace is not closed; a brace itself is written twice.");
+            if (close == nullptr)
+                raise_template(source, "An opening brace is not closed; a brace itself is written twice.");
             char* name = pnstrdup(at + 1, static_cast<Size>(close - at - 1));
             const int column = SPI_fnumber(row, name);
             if (column <= 0) {
-                ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("column \"%s\" of tag template \"%s\" does not exist", name, source)));
+                ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
+                                errmsg("column \"%s\" of tag template \"%s\" does not exist", name, source)));
             }
             end_piece(static_cast<AttrNumber>(column));
             Oid function = InvalidOid;
@@ -99,7 +103,9 @@ Templates* parse_all(const TriggerData& data) {
     all->templates = static_cast<Template*>(palloc0(sizeof(Template) * static_cast<Size>(all->count)));
     for (int i = 0; i < trigger.tgnargs; ++i) {
         all->templates[i] = parse(trigger.tgargs[i], row);
-        if (all->templates[i].is_plain) check_tag({all->templates[i].pieces[0].text, static_cast<std::size_t>(all->templates[i].pieces[0].text_bytes)});
+        if (all->templates[i].is_plain)
+            check_tag({all->templates[i].pieces[0].text,
+                       static_cast<std::size_t>(all->templates[i].pieces[0].text_bytes)});
         all->any_column = all->any_column || !all->templates[i].is_plain;
     }
     if (trigger.tgnargs == 0) {
@@ -109,7 +115,8 @@ Templates* parse_all(const TriggerData& data) {
         *piece = {pstrdup(name), static_cast<int>(std::strlen(name)), 0, {}};
         all->templates[0] = {piece, 1, true};
     }
-    all->scratch = AllocSetContextCreate(CurrentMemoryContext, "cache_ext tags of a row", ALLOCSET_SMALL_SIZES);
+    all->scratch =
+        AllocSetContextCreate(CurrentMemoryContext, "cache_ext tags of a row", ALLOCSET_SMALL_SIZES);
     return all;
 }
 
@@ -128,7 +135,9 @@ Templates& templates_of(FunctionCallInfo fcinfo, const TriggerData& data) {
 void invalidate_plain(const Templates& all, const core::Scope& space) {
     for (int i = 0; i < all.count; ++i) {
         const Template& t = all.templates[i];
-        if (t.is_plain) pg::invalidate(pg::InvalidationKind::kTag, space, {t.pieces[0].text, static_cast<std::size_t>(t.pieces[0].text_bytes)});
+        if (t.is_plain)
+            pg::invalidate(pg::InvalidationKind::kTag, space,
+                           {t.pieces[0].text, static_cast<std::size_t>(t.pieces[0].text_bytes)});
     }
 }
 
@@ -159,7 +168,8 @@ void invalidate_row(Templates& all, const core::Scope& space, HeapTuple tuple, T
     MemoryContextReset(all.scratch);
 }
 
-void invalidate_transition_table(Templates& all, const core::Scope& space, Tuplestorestate* table, TupleDesc row) {
+void invalidate_transition_table(Templates& all, const core::Scope& space, Tuplestorestate* table,
+                                 TupleDesc row) {
     if (table == nullptr) return;
     TupleTableSlot* slot = MakeSingleTupleTableSlot(row, &TTSOpsMinimalTuple);
     tuplestore_rescan(table);
@@ -172,16 +182,19 @@ void invalidate_transition_table(Templates& all, const core::Scope& space, Tuple
     ExecDropSingleTupleTableSlot(slot);
 }
 
-}   // namespace
+}  // namespace
 
 CACHE_EXT_FUNCTION(trigger_cache_invalidation) {
     if (!CALLED_AS_TRIGGER(fcinfo)) {
-        pg::raise(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "trigger_cache_invalidation must be called as a trigger", nullptr,
-                  "CREATE TRIGGER … AFTER INSERT OR UPDATE OR DELETE ON … EXECUTE FUNCTION trigger_cache_invalidation('tag', …)");
+        pg::raise(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+                  "trigger_cache_invalidation must be called as a trigger", nullptr,
+                  "CREATE TRIGGER … AFTER INSERT OR UPDATE OR DELETE ON … EXECUTE FUNCTION "
+                  "trigger_cache_invalidation('tag', …)");
     }
     const auto& data = *reinterpret_cast<TriggerData*>(fcinfo->context);
     if (!TRIGGER_FIRED_AFTER(data.tg_event)) {
-        pg::raise(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "trigger_cache_invalidation must be fired AFTER the event");
+        pg::raise(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+                  "trigger_cache_invalidation must be fired AFTER the event");
     }
     if (!pg::current_space().exists) return PointerGetDatum(nullptr);
 
@@ -199,10 +212,13 @@ CACHE_EXT_FUNCTION(trigger_cache_invalidation) {
         pg::invalidate(pg::InvalidationKind::kSpace, space, {});
     } else if (data.tg_oldtable == nullptr && data.tg_newtable == nullptr) {
         ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                        errmsg("trigger \"%s\" has a tag template with columns, but sees no rows", data.tg_trigger->tgname),
-                        errhint("Make it FOR EACH ROW, or give it transition tables by REFERENCING OLD TABLE AS … NEW TABLE AS ….")));
+                        errmsg("trigger \"%s\" has a tag template with columns, but sees no rows",
+                               data.tg_trigger->tgname),
+                        errhint("Make it FOR EACH ROW, or give it transition tables by REFERENCING OLD TABLE "
+                                "AS … NEW TABLE AS ….")));
     } else {
-        const bool needs_both = TRIGGER_FIRED_BY_UPDATE(data.tg_event) && (data.tg_oldtable == nullptr || data.tg_newtable == nullptr);
+        const bool needs_both = TRIGGER_FIRED_BY_UPDATE(data.tg_event) &&
+                                (data.tg_oldtable == nullptr || data.tg_newtable == nullptr);
         if (needs_both) {
             ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                             errmsg("trigger \"%s\" sees only one side of an update", data.tg_trigger->tgname),
@@ -214,4 +230,4 @@ CACHE_EXT_FUNCTION(trigger_cache_invalidation) {
     return PointerGetDatum(nullptr);
 }
 
-}   // namespace cache_ext::api
+}  // namespace cache_ext::api

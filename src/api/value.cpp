@@ -11,16 +11,19 @@ namespace cache_ext::api {
 
 StoredValue encode(const varlena* value) {
     const auto plain = std::as_bytes(std::span(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value)));
-    if (pg::settings::compression == pg::kCompressOff || plain.size() < static_cast<std::size_t>(pg::settings::compression_threshold)) {
+    if (pg::settings::compression == pg::kCompressOff ||
+        plain.size() < static_cast<std::size_t>(pg::settings::compression_threshold)) {
         return {plain, core::Encoding::kPlain};
     }
     // The server's own compressed form without its length word: the original size first.
     const bool lz4 = pg::settings::compression == pg::kCompressLz4;
     const varlena* compressed = lz4 ? lz4_compress_datum(value) : pglz_compress_datum(value);
-    if (compressed == nullptr || VARSIZE(compressed) - VARHDRSZ > plain.size() - plain.size() / 8) return {plain, core::Encoding::kPlain};
+    if (compressed == nullptr || VARSIZE(compressed) - VARHDRSZ > plain.size() - plain.size() / 8)
+        return {plain, core::Encoding::kPlain};
     auto* words = reinterpret_cast<varattrib_4b*>(const_cast<varlena*>(compressed));
     words->va_compressed.va_tcinfo = static_cast<std::uint32_t>(plain.size());
-    return {std::as_bytes(std::span(VARDATA(compressed), VARSIZE(compressed) - VARHDRSZ)), lz4 ? core::Encoding::kLz4 : core::Encoding::kPglz};
+    return {std::as_bytes(std::span(VARDATA(compressed), VARSIZE(compressed) - VARHDRSZ)),
+            lz4 ? core::Encoding::kLz4 : core::Encoding::kPglz};
 }
 
 namespace {
@@ -37,12 +40,13 @@ varlena* allocate_for(std::size_t bytes, core::Encoding encoding) {
 
 Datum expand(varlena* copy, core::Encoding encoding) {
     if (encoding == core::Encoding::kPlain) return PointerGetDatum(copy);
-    varlena* value = encoding == core::Encoding::kLz4 ? lz4_decompress_datum(copy) : pglz_decompress_datum(copy);
+    varlena* value =
+        encoding == core::Encoding::kLz4 ? lz4_decompress_datum(copy) : pglz_decompress_datum(copy);
     pfree(copy);
     return PointerGetDatum(value);
 }
 
-}   // namespace
+}  // namespace
 
 Datum decode(std::span<const std::byte> bytes, core::Encoding encoding) {
     varlena* copy = allocate_for(bytes.size(), encoding);
@@ -60,4 +64,4 @@ bool fetch(const core::Lookup& found, Datum& value) {
     return true;
 }
 
-}   // namespace cache_ext::api
+}  // namespace cache_ext::api

@@ -11,7 +11,7 @@
 namespace cache_ext::api {
 
 struct StoredValue {
-    std::span<const std::byte> bytes;   ///< in the argument's or in palloc'd memory
+    std::span<const std::byte> bytes;  ///< in the argument's or in palloc'd memory
     core::Encoding encoding = core::Encoding::kPlain;
 };
 
@@ -24,4 +24,4 @@ Datum decode(std::span<const std::byte> bytes, core::Encoding encoding);
 /// Copies what a lookup found out of the region and decodes it. False: it has gone meanwhile.
 bool fetch(const core::Lookup& found, Datum& value);
 
-}   // namespace cache_ext::api
+}  // namespace cache_ext::api

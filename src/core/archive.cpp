@@ -11,13 +11,14 @@ namespace cache_ext::core {
 
 namespace {
 
-constexpr std::uint64_t kMagic = 0x3265766968637261ULL;   // changes with the format; read the other way round, it is no number of ours
+constexpr std::uint64_t kMagic =
+    0x3265766968637261ULL;  // changes with the format; read the other way round, it is no number of ours
 enum Kind : std::uint32_t { kOrigin = 1, kDatabase, kEntry, kEnd };
 
 struct Head {
     std::uint32_t kind;
-    std::uint32_t bytes;   ///< of what follows
-    std::uint64_t checksum;   ///< of it and of everything before
+    std::uint32_t bytes;     ///< of what follows
+    std::uint64_t checksum;  ///< of it and of everything before
 };
 
 struct OriginRecord {
@@ -56,7 +57,8 @@ static_assert(std::is_trivially_copyable_v<EntryRecord> && sizeof(EntryRecord) =
 /// No moment that a server could name lies further away; differences of such moments are numbers still.
 constexpr Timestamp kFurthest = Timestamp{1} << 61;
 
-constexpr std::size_t kLargestFixedPart = sizeof(EntryRecord) + kMaxTags * (sizeof(std::uint16_t) + kMaxTagBytes) + kMaxKeyBytes;
+constexpr std::size_t kLargestFixedPart =
+    sizeof(EntryRecord) + kMaxTags * (sizeof(std::uint16_t) + kMaxTagBytes) + kMaxKeyBytes;
 
 std::uint64_t checksum(std::uint64_t chain, std::uint32_t kind, std::span<const std::byte> payload) noexcept {
     const std::uint64_t seed = mix(chain, std::uint64_t{kind} << 32 | payload.size());
@@ -91,7 +93,7 @@ bool take_text(std::span<const std::byte>& left, std::size_t size, std::string_v
     return true;
 }
 
-}   // namespace
+}  // namespace
 
 // --- writing ------------------------------------------------------------------------------------------
 
@@ -99,7 +101,8 @@ bool ArchiveWriter::record(std::uint32_t kind) {
     if (!good_ || payload_.size() > UINT32_MAX) return good_ = false;
     chain_ = checksum(chain_, kind, payload_);
     const Head head{kind, static_cast<std::uint32_t>(payload_.size()), chain_};
-    good_ = sink_(context_, &head, sizeof head) && (payload_.empty() || sink_(context_, payload_.data(), payload_.size()));
+    good_ = sink_(context_, &head, sizeof head) &&
+            (payload_.empty() || sink_(context_, payload_.data(), payload_.size()));
     payload_.clear();
     return good_;
 }
@@ -140,7 +143,8 @@ bool ArchiveWriter::add(const ArchivedEntry& e) {
         append(payload_, &bytes, sizeof bytes);
     }
     append(payload_, e.key.data(), e.key.size());
-    for (std::uint32_t i = 0; i < e.tag_count; ++i) append(payload_, e.tags[i].data(), e.tags[i].size());
+    for (std::uint32_t i = 0; i < e.tag_count; ++i)
+        append(payload_, e.tags[i].data(), e.tags[i].size());
     append(payload_, e.value.data(), e.value.size());
     ++entries_;
     return record(kEntry);
@@ -217,7 +221,8 @@ bool ArchiveReader::parse_entry() noexcept {
     if (!take(left, r)) return false;
     if (r.key_bytes == 0 || r.key_bytes > kMaxKeyBytes || r.tag_count > kMaxTags) return false;
     if (r.relation_count > r.tag_count || (r.relation_count > 0 && r.relation_space == r.space)) return false;
-    if (r.encoding > static_cast<std::uint8_t>(Encoding::kLz4) || r.is_private > 1 || r.visited > 1) return false;
+    if (r.encoding > static_cast<std::uint8_t>(Encoding::kLz4) || r.is_private > 1 || r.visited > 1)
+        return false;
     if (r.created_at > kFurthest || r.created_at < -kFurthest) return false;
 
     std::array<std::uint16_t, kMaxTags> tag_bytes{};
@@ -282,7 +287,8 @@ void clear(const Region& region) noexcept {
     region.duties().init();
 }
 
-Restored restore(const Region& region, ArchiveReader& reader, const Quota& quota, bool (*readable)(Encoding) noexcept, Timestamp now) {
+Restored restore(const Region& region, ArchiveReader& reader, const Quota& quota,
+                 bool (*readable)(Encoding) noexcept, Timestamp now) {
     Store& store = region.store();
     const Base base = region.base();
     std::array<TagName, kMaxTags> tags;
@@ -294,7 +300,8 @@ Restored restore(const Region& region, ArchiveReader& reader, const Quota& quota
                 clear(region);
                 return {};
             case ArchiveReader::Item::kDatabase:
-                if (const Duty& d = reader.database(); d.database != 0) region.duties().note(d.space, d.database, std::min(d.swept_at, now));
+                if (const Duty& d = reader.database(); d.database != 0)
+                    region.duties().note(d.space, d.database, std::min(d.swept_at, now));
                 continue;
             case ArchiveReader::Item::kEntry:
                 break;
@@ -311,7 +318,8 @@ Restored restore(const Region& region, ArchiveReader& reader, const Quota& quota
             const Id128& space = is_relation ? e.relation_space : e.scope.space;
             tags[i] = {space, e.tags[i], store.tags().hash(space, e.tags[i])};
             // Whoever writes it from now on has to tell; nobody is under way who would not.
-            if (std::uint32_t relation = 0; is_relation && parse_relation(e.tags[i], relation)) region.watches().ripen(Watches::hash(space, relation));
+            if (std::uint32_t relation = 0; is_relation && parse_relation(e.tags[i], relation))
+                region.watches().ripen(Watches::hash(space, relation));
         }
         NewEntry entry;
         entry.scope = &e.scope;
@@ -331,4 +339,4 @@ Restored restore(const Region& region, ArchiveReader& reader, const Quota& quota
     }
 }
 
-}   // namespace cache_ext::core
+}  // namespace cache_ext::core

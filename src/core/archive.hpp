@@ -32,8 +32,9 @@ struct ArchivedEntry {
     std::string_view key;
     std::uint32_t tag_count = 0;
     std::array<std::string_view, kMaxTags> tags;
-    std::uint32_t relation_count = 0;   ///< how many of them, at the end, are relations that it depends on, as numbers
-    Id128 relation_space;   ///< theirs; the others are in the scope's
+    std::uint32_t relation_count =
+        0;                 ///< how many of them, at the end, are relations that it depends on, as numbers
+    Id128 relation_space;  ///< theirs; the others are in the scope's
     std::span<const std::byte> value;
     Encoding encoding = Encoding::kPlain;
     Timestamp created_at = 0;
@@ -51,7 +52,7 @@ using ArchiveSink = bool (*)(void* context, const void* bytes, std::size_t size)
 using ArchiveSource = std::size_t (*)(void* context, void* to, std::size_t size) noexcept;
 
 class ArchiveWriter {
-  public:
+public:
     ArchiveWriter(ArchiveSink sink, void* context) noexcept : sink_(sink), context_(context) {}
 
     // In this order, and each false once anything could not be written. They throw std::bad_alloc.
@@ -62,7 +63,7 @@ class ArchiveWriter {
 
     std::uint64_t entries() const noexcept { return entries_; }
 
-  private:
+private:
     bool record(std::uint32_t kind);
 
     ArchiveSink sink_;
@@ -74,11 +75,12 @@ class ArchiveWriter {
 };
 
 class ArchiveReader {
-  public:
+public:
     enum class Item : std::uint8_t { kDatabase, kEntry, kEnd, kDamaged };
 
     /// `largest` bounds what a record may take of memory.
-    ArchiveReader(ArchiveSource source, void* context, std::size_t largest) noexcept : source_(source), context_(context), largest_(largest) {}
+    ArchiveReader(ArchiveSource source, void* context, std::size_t largest) noexcept
+        : source_(source), context_(context), largest_(largest) {}
 
     /// Reads the origin. False: these bytes are nothing of this format. Throws std::bad_alloc, as does `next`.
     bool begin(ArchiveOrigin& origin);
@@ -92,7 +94,7 @@ class ArchiveReader {
     /// For fuzzing, which finds nothing behind a checksum.
     void trust_checksums() noexcept { trusting_ = true; }
 
-  private:
+private:
     bool record(std::uint32_t& kind);
     bool parse_entry() noexcept;
 
@@ -111,16 +113,18 @@ class ArchiveReader {
 bool save(const Region& region, ArchiveWriter& writer, Timestamp now);
 
 struct Restored {
-    bool complete = false;   ///< false: the archive was damaged, and the region is left empty
-    std::uint64_t entries = 0;   ///< that the region holds now: a smaller one than the archive's has evicted some
+    bool complete = false;  ///< false: the archive was damaged, and the region is left empty
+    std::uint64_t entries =
+        0;  ///< that the region holds now: a smaller one than the archive's has evicted some
 };
 
 /// Fills a new region that nobody else uses yet with what follows the origin. The entries are born now: each was valid when the last
 /// transaction had ended, and nothing has been registered in this region's clock yet. `readable` tells whether values so encoded can be read
 /// here. Throws std::bad_alloc, with the region half filled: see `clear`.
-Restored restore(const Region& region, ArchiveReader& reader, const Quota& quota, bool (*readable)(Encoding) noexcept, Timestamp now);
+Restored restore(const Region& region, ArchiveReader& reader, const Quota& quota,
+                 bool (*readable)(Encoding) noexcept, Timestamp now);
 
 /// Removes everything from a region.
 void clear(const Region& region) noexcept;
 
-}   // namespace cache_ext::core
+}  // namespace cache_ext::core

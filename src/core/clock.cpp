@@ -10,7 +10,7 @@ void Clock::init(Version start) noexcept {
     now_.store(start, std::memory_order_relaxed);
     max_xid_ = 0;
     floor_version_.store(start, std::memory_order_relaxed);
-    floor_xmax_ = 0;   // below any snapshot's: valid for all, since nothing is registered yet
+    floor_xmax_ = 0;  // below any snapshot's: valid for all, since nothing is registered yet
     floor_xcnt_ = 0;
     floor_event_ = 0;
     events_.store(0, std::memory_order_relaxed);
@@ -39,7 +39,8 @@ Version Clock::stamp(PendingMark& mark, FullXid xid) noexcept {
 
     // Within the lock and before the version is public: whoever raises the floor reads the clock first and the marks after
     // it, so it cannot pass over a version whose mark it does not find.
-    if (mark.version.load(std::memory_order_relaxed) == 0) mark.version.store(version, std::memory_order_relaxed);
+    if (mark.version.load(std::memory_order_relaxed) == 0)
+        mark.version.store(version, std::memory_order_relaxed);
     now_.store(version, std::memory_order_release);
     return version;
 }
@@ -48,9 +49,11 @@ void Clock::end(Version first, Version last, FullXid xid) noexcept {
     // Under the lock, so that a slot is not given to another registration between the look and the mark.
     std::lock_guard guard(lock_);
     const std::uint64_t event = events_.load(std::memory_order_relaxed) + 1;
-    for (Version version = std::max(first, last < kRing ? Version{1} : last - kRing + 1); version <= last; ++version) {
+    for (Version version = std::max(first, last < kRing ? Version{1} : last - kRing + 1); version <= last;
+         ++version) {
         Slot& slot = ring_[version % kRing];
-        if (slot.version.load(std::memory_order_relaxed) == version && slot.xid.load(std::memory_order_relaxed) == xid) {
+        if (slot.version.load(std::memory_order_relaxed) == version &&
+            slot.xid.load(std::memory_order_relaxed) == xid) {
             slot.ended.store(event, std::memory_order_relaxed);
         }
     }
@@ -68,7 +71,7 @@ Version Clock::of(const SnapshotView& snapshot, bool* truncated) const noexcept 
             const std::uint64_t ended = slot.ended.load(std::memory_order_relaxed);
             std::atomic_thread_fence(std::memory_order_acquire);
             if (slot.version.load(std::memory_order_relaxed) == version) {
-                if (max_xid < snapshot.xmin) return settled;   // the own xid is never below the own xmin
+                if (max_xid < snapshot.xmin) return settled;  // the own xid is never below the own xmin
                 const bool had_ended = ended != 0 && ended <= snapshot.ended_by;
                 if (!had_ended && !snapshot.finished(xid)) settled = version - 1;
                 continue;
@@ -82,10 +85,12 @@ Version Clock::of(const SnapshotView& snapshot, bool* truncated) const noexcept 
     return settled;
 }
 
-Version Clock::settled_bound(const PendingMark* marks, std::uint32_t count, std::size_t stride, Version bound) const noexcept {
+Version Clock::settled_bound(const PendingMark* marks, std::uint32_t count, std::size_t stride,
+                             Version bound) const noexcept {
     const auto* bytes = reinterpret_cast<const std::byte*>(marks);
     for (std::uint32_t i = 0; i < count; ++i, bytes += stride) {
-        const Version pending = reinterpret_cast<const PendingMark*>(bytes)->version.load(std::memory_order_acquire);
+        const Version pending =
+            reinterpret_cast<const PendingMark*>(bytes)->version.load(std::memory_order_acquire);
         if (pending != 0) bound = std::min(bound, pending - 1);
     }
     return bound;
@@ -103,8 +108,10 @@ void Clock::raise_floor(Version version, FullXid xmax, std::uint32_t xcnt) noexc
 
 Version Clock::floor_for(const SnapshotView& snapshot) const noexcept {
     std::lock_guard guard(lock_);
-    const bool later = (floor_event_ != 0 && floor_event_ <= snapshot.ended_by) || snapshot.xmax > floor_xmax_ || (snapshot.xmax == floor_xmax_ && snapshot.xcnt <= floor_xcnt_);
+    const bool later = (floor_event_ != 0 && floor_event_ <= snapshot.ended_by) ||
+                       snapshot.xmax > floor_xmax_ ||
+                       (snapshot.xmax == floor_xmax_ && snapshot.xcnt <= floor_xcnt_);
     return later ? floor_version_.load(std::memory_order_relaxed) : start_;
 }
 
-}   // namespace cache_ext::core
+}  // namespace cache_ext::core

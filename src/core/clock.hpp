@@ -15,17 +15,21 @@ using FullXid = std::uint64_t;
 
 /// What the clock needs to know of a snapshot. The border fills it from the server's snapshot; tests make their own.
 struct SnapshotView {
-    FullXid xmin = 0;   ///< every xid below it had finished
-    FullXid xmax = 0;   ///< no xid at or above it had finished
-    std::uint32_t xcnt = 0;   ///< xids running between the two, the caller's own counted in where it lies below xmax
-    FullXid own_xid = 0;   ///< the caller's own top-level xid: never in a snapshot's list, and not finished
-    bool own_finished = false;   ///< treat own_xid as finished: what the snapshot will mean once the caller has committed
-    bool (*running)(const void* context, FullXid xid) = nullptr;   ///< asked only for xmin <= xid < xmax, xid != own_xid
+    FullXid xmin = 0;  ///< every xid below it had finished
+    FullXid xmax = 0;  ///< no xid at or above it had finished
+    std::uint32_t xcnt =
+        0;  ///< xids running between the two, the caller's own counted in where it lies below xmax
+    FullXid own_xid = 0;  ///< the caller's own top-level xid: never in a snapshot's list, and not finished
+    bool own_finished =
+        false;  ///< treat own_xid as finished: what the snapshot will mean once the caller has committed
+    bool (*running)(const void* context,
+                    FullXid xid) = nullptr;  ///< asked only for xmin <= xid < xmax, xid != own_xid
     const void* context = nullptr;
-    std::uint64_t ended_by = 0;   ///< `Clock::events` as it was before this snapshot was taken: who had ended by then is finished for it
+    std::uint64_t ended_by =
+        0;  ///< `Clock::events` as it was before this snapshot was taken: who had ended by then is finished for it
 
     bool finished(FullXid xid) const noexcept {
-        if (xid == 0) return true;   // registered by nobody who could still roll back
+        if (xid == 0) return true;  // registered by nobody who could still roll back
         if (xid == own_xid) return own_finished;
         if (xid < xmin) return true;
         if (xid >= xmax) return false;
@@ -35,8 +39,8 @@ struct SnapshotView {
 
 /// The mark of one session (or of one prepared transaction) that has stamped and is not yet visible.
 struct PendingMark {
-    std::atomic<Version> version;   ///< its oldest stamp; 0 = none
-    std::atomic<FullXid> xid;   ///< only for prepared transactions, whose end nobody here is told of
+    std::atomic<Version> version;  ///< its oldest stamp; 0 = none
+    std::atomic<FullXid> xid;      ///< only for prepared transactions, whose end nobody here is told of
 };
 
 /// The invalidation clock.
@@ -49,7 +53,7 @@ struct PendingMark {
 /// Lifetime: that of the region. A registration is never undone: an abort after the stamp leaves a version that nobody
 /// needs, which costs a miss and nothing else.
 class Clock {
-  public:
+public:
     /// Registrations that are remembered one by one. Older ones are covered by the floor.
     static constexpr std::uint32_t kRing = 1024;
 
@@ -78,17 +82,18 @@ class Clock {
 
     /// First half of raising the floor: the largest version below every pending mark. `marks` is an array of `count` marks that
     /// lie `stride` bytes apart. A fresh snapshot must be taken *after* this and given to `raise_floor`.
-    Version settled_bound(const PendingMark* marks, std::uint32_t count, std::size_t stride, Version bound) const noexcept;
+    Version settled_bound(const PendingMark* marks, std::uint32_t count, std::size_t stride,
+                          Version bound) const noexcept;
 
     /// Second half: every registration up to `version` has finished for any snapshot that is not older than (xmax, xcnt).
     void raise_floor(Version version, FullXid xmax, std::uint32_t xcnt) noexcept;
 
-  private:
+private:
     struct Slot {
         std::atomic<Version> version;
         std::atomic<FullXid> xid;
-        std::atomic<FullXid> max_xid;   // the largest xid registered at this or any earlier version
-        std::atomic<std::uint64_t> ended;   // at which event; 0 = nobody has told
+        std::atomic<FullXid> max_xid;      // the largest xid registered at this or any earlier version
+        std::atomic<std::uint64_t> ended;  // at which event; 0 = nobody has told
     };
 
     Version floor_for(const SnapshotView& snapshot) const noexcept;
@@ -101,8 +106,8 @@ class Clock {
     std::uint32_t floor_xcnt_;
     std::uint64_t floor_event_;
     std::atomic<std::uint64_t> events_;
-    Version start_;   // nothing is registered at or below it
+    Version start_;  // nothing is registered at or below it
     alignas(64) Slot ring_[kRing];
 };
 
-}   // namespace cache_ext::core
+}  // namespace cache_ext::core

@@ -8,14 +8,18 @@ namespace cache_ext::core {
 namespace {
 
 /// Whether a moment has come. One that lies further ahead than can be is of a clock that was set back since.
-bool reached(Timestamp moment, Timestamp now, Timestamp furthest) noexcept { return now >= moment || moment - now > furthest; }
+bool reached(Timestamp moment, Timestamp now, Timestamp furthest) noexcept {
+    return now >= moment || moment - now > furthest;
+}
 
-}   // namespace
+}  // namespace
 
 void Duties::init() noexcept {
     launcher_.store(0, std::memory_order_relaxed);
-    for (Seat& seat : seats_) seat = {0, 0, 0};
-    for (Place& place : places_) set(place, {}, 0, 0);
+    for (Seat& seat : seats_)
+        seat = {0, 0, 0};
+    for (Place& place : places_)
+        set(place, {}, 0, 0);
 }
 
 void Duties::set(Place& place, const Id128& space, std::uint32_t database, Timestamp now) noexcept {
@@ -108,7 +112,8 @@ void Duties::leave(std::int32_t seat, std::int32_t pid) noexcept {
 std::int32_t Duties::seated() noexcept {
     std::lock_guard guard(lock_);
     std::int32_t count = 0;
-    for (const Seat& seat : seats_) count += seat.pid != 0 ? 1 : 0;
+    for (const Seat& seat : seats_)
+        count += seat.pid != 0 ? 1 : 0;
     return count;
 }
 
@@ -131,4 +136,4 @@ void Duties::forget(const Id128& space) noexcept {
     }
 }
 
-}   // namespace cache_ext::core
+}  // namespace cache_ext::core

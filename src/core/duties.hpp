@@ -11,11 +11,11 @@ namespace cache_ext::core {
 /// What is known of a database that has entries.
 struct Duty {
     Id128 space;
-    std::uint32_t database = 0;   ///< the server's number of it; 0 = unused
-    Timestamp swept_at = 0;   ///< when it was last swept, or first seen
-    Timestamp not_before = 0;   ///< when a worker may be started for it again
+    std::uint32_t database = 0;  ///< the server's number of it; 0 = unused
+    Timestamp swept_at = 0;      ///< when it was last swept, or first seen
+    Timestamp not_before = 0;    ///< when a worker may be started for it again
     std::uint64_t sweeps = 0;
-    std::uint64_t expired = 0;   ///< entries that sweeps removed, in all
+    std::uint64_t expired = 0;  ///< entries that sweeps removed, in all
     std::uint64_t dead = 0;
 };
 
@@ -27,9 +27,9 @@ struct Duty {
 ///
 /// Locking: a spin lock of its own over everything; the atomics are what sessions look at without it. No other lock is taken within.
 class Duties {
-  public:
+public:
     static constexpr std::int32_t kDatabases = 64;
-    static constexpr std::int32_t kSeats = 2;   ///< workers at the same time
+    static constexpr std::int32_t kSeats = 2;  ///< workers at the same time
 
     /// How long a worker that was asked for may take to appear, in microseconds, before somebody else may ask.
     static constexpr Timestamp kPatience = 60'000'000;
@@ -69,7 +69,7 @@ class Duties {
     /// The process that looks after all of it; 0 = there is none.
     std::atomic<std::int32_t>& launcher() noexcept { return launcher_; }
 
-  private:
+private:
     /// Read without the lock: wrong only for a moment while it changes, which whoever acts on it finds out under the lock.
     struct Place {
         std::atomic<std::uint64_t> space_hi;
@@ -82,13 +82,14 @@ class Duties {
         std::uint64_t dead;
 
         bool is(const Id128& space) const noexcept {
-            return space_hi.load(std::memory_order_relaxed) == space.hi && space_lo.load(std::memory_order_relaxed) == space.lo;
+            return space_hi.load(std::memory_order_relaxed) == space.hi &&
+                   space_lo.load(std::memory_order_relaxed) == space.lo;
         }
     };
     struct Seat {
-        Timestamp until;   ///< taken until then; 0 = free
+        Timestamp until;  ///< taken until then; 0 = free
         std::uint32_t database;
-        std::int32_t pid;   ///< of the worker; 0 = it has not come yet
+        std::int32_t pid;  ///< of the worker; 0 = it has not come yet
     };
 
     void set(Place& place, const Id128& space, std::uint32_t database, Timestamp now) noexcept;
@@ -99,4 +100,4 @@ class Duties {
     Place places_[kDatabases];
 };
 
-}   // namespace cache_ext::core
+}  // namespace cache_ext::core

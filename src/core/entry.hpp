@@ -30,24 +30,24 @@ enum class Encoding : std::uint8_t { kPlain = 0, kPglz = 1, kLz4 = 2 };
 /// Locking: all of it is written under the store's lock, and everything but the atomics only before the entry is linked. Optimistic
 /// readers look at it with no lock and believe nothing of what they saw until the version of its bucket is found unchanged.
 struct Entry {
-    std::atomic<Ref> extents;   ///< the first extent; 0 = the whole value is in the head block
-    Ref newer;   ///< the eviction queue
+    std::atomic<Ref> extents;  ///< the first extent; 0 = the whole value is in the head block
+    Ref newer;                 ///< the eviction queue
     Ref older;
     Ref scope;
-    Version birth;   ///< clock of the snapshot under which the value was computed
+    Version birth;  ///< clock of the snapshot under which the value was computed
     std::atomic<Timestamp> expires_at;
     Timestamp created_at;
-    std::uint32_t value_bytes;   ///< as stored
+    std::uint32_t value_bytes;  ///< as stored
     std::atomic<std::uint32_t> hits;
-    std::atomic<std::uint32_t> used_at;   ///< seconds since 2000-01-01 UTC
+    std::atomic<std::uint32_t> used_at;  ///< seconds since 2000-01-01 UTC
     std::uint16_t key_bytes;
     std::uint8_t tag_count;
     std::atomic<std::uint8_t> flags;
 
     static constexpr std::uint8_t kEncodingMask = 0x03;
-    static constexpr std::uint8_t kVisited = 0x04;   ///< read since the eviction hand last passed
-    static constexpr std::uint8_t kPrivate = 0x08;   ///< has owner links
-    static constexpr std::uint8_t kTimed = 0x10;   ///< has a computing time
+    static constexpr std::uint8_t kVisited = 0x04;  ///< read since the eviction hand last passed
+    static constexpr std::uint8_t kPrivate = 0x08;  ///< has owner links
+    static constexpr std::uint8_t kTimed = 0x10;    ///< has a computing time
 };
 static_assert(sizeof(Entry) == 56);
 
@@ -70,12 +70,16 @@ struct EntryLayout {
     std::uint32_t key;
     std::uint32_t value;
 
-    static constexpr EntryLayout of(std::uint8_t flags, std::uint32_t tag_count, std::uint32_t key_bytes) noexcept {
-        const std::uint32_t timed = sizeof(Entry) + ((flags & Entry::kPrivate) != 0 ? static_cast<std::uint32_t>(sizeof(OwnerLinks)) : 0U);
-        const std::uint32_t tags = timed + ((flags & Entry::kTimed) != 0 ? static_cast<std::uint32_t>(sizeof(std::uint32_t)) : 0U);
+    static constexpr EntryLayout of(std::uint8_t flags, std::uint32_t tag_count,
+                                    std::uint32_t key_bytes) noexcept {
+        const std::uint32_t timed =
+            sizeof(Entry) +
+            ((flags & Entry::kPrivate) != 0 ? static_cast<std::uint32_t>(sizeof(OwnerLinks)) : 0U);
+        const std::uint32_t tags =
+            timed + ((flags & Entry::kTimed) != 0 ? static_cast<std::uint32_t>(sizeof(std::uint32_t)) : 0U);
         const std::uint32_t key = tags + tag_count * static_cast<std::uint32_t>(sizeof(Ref));
         return {timed, tags, key, key + key_bytes};
     }
 };
 
-}   // namespace cache_ext::core
+}  // namespace cache_ext::core

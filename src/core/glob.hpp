@@ -18,23 +18,23 @@
 namespace cache_ext::core {
 
 enum class GlobError : std::uint8_t {
-  kNone,
-  kUnclosedSet,        // a `[` without its `]`
-  kTrailingBackslash,  // a `\` with nothing behind it
-  kReversedRange,      // a range that ends before it begins, as in [z-a]
+    kNone,
+    kUnclosedSet,        // a `[` without its `]`
+    kTrailingBackslash,  // a `\` with nothing behind it
+    kReversedRange,      // a range that ends before it begins, as in [z-a]
 };
 
 // What is wrong with a pattern, and the offset in bytes of the `[`, the `\` or the range's first character.
 struct GlobCheck {
-  GlobError error = GlobError::kNone;
-  std::size_t position = 0;
+    GlobError error = GlobError::kNone;
+    std::size_t position = 0;
 };
 
 // The first error of a pattern, kNone if it has none.
 [[nodiscard]] GlobCheck glob_check(std::string_view pattern) noexcept;
 
 [[nodiscard]] inline bool glob_valid(std::string_view pattern) noexcept {
-  return glob_check(pattern).error == GlobError::kNone;
+    return glob_check(pattern).error == GlobError::kNone;
 }
 
 // Whether the pattern matches the whole text. An invalid pattern matches nothing. Takes time in proportion
@@ -47,7 +47,7 @@ struct GlobCheck {
 
 // Whether no character of the pattern is special, a backslash included: it matches itself only.
 [[nodiscard]] inline bool glob_is_literal(std::string_view pattern) noexcept {
-  return glob_literal_prefix(pattern).size() == pattern.size();
+    return glob_literal_prefix(pattern).size() == pattern.size();
 }
 
 }  // namespace cache_ext::core

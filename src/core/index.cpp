@@ -7,7 +7,7 @@ namespace cache_ext::core {
 bool Index::init(Base base, Allocator& allocator, Ref directory, std::uint32_t max_pages) noexcept {
     directory_ = directory;
     max_pages_ = max_pages;
-    buckets_ = 0;
+    memory_bytes_ = 0;
     spare_ = 0;
     entries_ = 0;
     starved_ = false;
@@ -30,7 +30,8 @@ bool Index::locate(Base base, std::uint64_t hash, Ref entry, Place& place) const
     place.before = nullptr;
     for (place.holder = place.first; place.holder != nullptr; place.holder = next(base, *place.holder)) {
         for (place.slot = 0; place.slot < Bucket::kSlots; ++place.slot) {
-            if (Bucket::slot_ref(place.holder->slots[place.slot].load(std::memory_order_relaxed)) == entry) return true;
+            if (Bucket::slot_ref(place.holder->slots[place.slot].load(std::memory_order_relaxed)) == entry)
+                return true;
         }
         place.before = place.holder;
     }
@@ -98,7 +99,8 @@ bool Index::add_to_chain(Base base, Allocator& allocator, Bucket* first, std::ui
 /// Zeroed buckets, aligned to cache lines. They are never given back.
 Bucket* Index::new_buckets(Base base, Allocator& allocator, std::uint32_t count) noexcept {
     const std::size_t bytes = count * sizeof(Bucket);
-    const Ref block = allocator.allocate(base, bytes + alignof(Bucket) - kGranule);
+    const std::size_t with_room = bytes + alignof(Bucket) - kGranule;
+    const Ref block = allocator.allocate(base, with_room);
     if (block == 0) return nullptr;
     // Alignment is of the offset, so that it holds wherever the region is mapped: at a page boundary at least.
     constexpr Ref kAlign = alignof(Bucket) / kGranule;
@@ -107,9 +109,10 @@ Bucket* Index::new_buckets(Base base, Allocator& allocator, std::uint32_t count)
     for (std::uint32_t i = 0; i < count; ++i) {
         buckets[i].version.store(0, std::memory_order_relaxed);
         buckets[i].next.store(0, std::memory_order_relaxed);
-        for (auto& slot : buckets[i].slots) slot.store(0, std::memory_order_relaxed);
+        for (auto& slot : buckets[i].slots)
+            slot.store(0, std::memory_order_relaxed);
     }
-    buckets_ += count;
+    memory_bytes_ += Allocator::footprint(with_room);
     return buckets;
 }
 
@@ -139,7 +142,8 @@ bool Index::add_pages(Base base, Allocator& allocator, std::uint32_t number) noe
         pages = new_buckets(base, allocator, kPageBuckets);
     }
     if (pages == nullptr) return false;
-    for (std::uint32_t i = 0; i < count; ++i) directory[number + i].store(base.ref_of(pages + i * kPageBuckets), std::memory_order_release);
+    for (std::uint32_t i = 0; i < count; ++i)
+        directory[number + i].store(base.ref_of(pages + i * kPageBuckets), std::memory_order_release);
     return true;
 }
 
@@ -150,7 +154,8 @@ void Index::grow(Base base, Allocator& allocator, HashOf hash_of) noexcept {
     auto* directory = base.at<std::atomic<Ref>>(directory_);
     if (count % kPageBuckets == 0) {
         if (page_number >= max_pages_) return;
-        if (directory[page_number].load(std::memory_order_relaxed) == 0 && !add_pages(base, allocator, page_number)) {
+        if (directory[page_number].load(std::memory_order_relaxed) == 0 &&
+            !add_pages(base, allocator, page_number)) {
             starved_ = true;
             return;
         }
@@ -173,7 +178,8 @@ void Index::grow(Base base, Allocator& allocator, HashOf hash_of) noexcept {
     }
     if (!complete) {
         for (Bucket* b = target; b != nullptr; b = next(base, *b)) {
-            for (auto& slot : b->slots) slot.store(0, std::memory_order_relaxed);
+            for (auto& slot : b->slots)
+                slot.store(0, std::memory_order_relaxed);
         }
         return;
     }
@@ -196,4 +202,4 @@ void Index::grow(Base base, Allocator& allocator, HashOf hash_of) noexcept {
     removed(*source);
 }
 
-}   // namespace cache_ext::core
+}  // namespace cache_ext::core

@@ -34,10 +34,10 @@ static_assert(sizeof(Bucket) == 64);
 /// Locking: every change is under the store's lock. Lookups take no lock; they may miss an entry that is being moved, and
 /// see a bucket of another chain, but never memory that is not a bucket: buckets are not given back.
 class Index {
-  public:
+public:
     static constexpr std::uint32_t kPageBuckets = 16;
-    static constexpr std::uint32_t kEntriesPerBucket = 5;   // on average, before the next bucket is split
-    static constexpr unsigned kMaxChain = 64;   // how far a reader follows a chain that changes under it
+    static constexpr std::uint32_t kEntriesPerBucket = 5;  // on average, before the next bucket is split
+    static constexpr unsigned kMaxChain = 64;  // how far a reader follows a chain that changes under it
 
     /// `directory` is an array of `max_pages` Refs, zeroed. False: not even the first page could be had.
     bool init(Base base, Allocator& allocator, Ref directory, std::uint32_t max_pages) noexcept;
@@ -46,7 +46,8 @@ class Index {
     bool starved() const noexcept { return starved_; }
 
     std::uint32_t bucket_count() const noexcept { return bucket_count_.load(std::memory_order_acquire); }
-    std::uint64_t memory_bytes() const noexcept { return std::uint64_t{buckets_} * sizeof(Bucket); }
+    /// What its buckets take of the region, with what the allocator adds.
+    std::uint64_t memory_bytes() const noexcept { return memory_bytes_; }
 
     /// The bucket that a hash belongs to while there are `count` buckets.
     static std::uint32_t bucket_of(std::uint64_t hash, std::uint32_t count) noexcept {
@@ -56,7 +57,8 @@ class Index {
     }
 
     Bucket* bucket(Base base, std::uint32_t number) const noexcept {
-        const Ref page = base.at<const std::atomic<Ref>>(directory_)[number / kPageBuckets].load(std::memory_order_acquire);
+        const Ref page = base.at<const std::atomic<Ref>>(directory_)[number / kPageBuckets].load(
+            std::memory_order_acquire);
         return base.at<Bucket>(page) + number % kPageBuckets;
     }
 
@@ -84,10 +86,10 @@ class Index {
     /// Unlinks an entry; after it its memory may be reused.
     void erase(Base base, std::uint64_t hash, Ref entry) noexcept;
 
-  private:
+private:
     struct Place {
         Bucket* first;
-        Bucket* before;   // the bucket that links to `holder`; null where that is the first
+        Bucket* before;  // the bucket that links to `holder`; null where that is the first
         Bucket* holder;
         unsigned slot;
     };
@@ -99,19 +101,19 @@ class Index {
     Bucket* spare_bucket(Base base, Allocator& allocator) noexcept;
     void grow(Base base, Allocator& allocator, HashOf hash_of) noexcept;
     bool add_pages(Base base, Allocator& allocator, std::uint32_t number) noexcept;
-    static constexpr std::uint32_t kSpareBuckets = 4;   // made at a time, for chains
-    static constexpr std::uint32_t kPagesAhead = 16;   // one page more for so many that there are, ...
-    static constexpr std::uint32_t kMaxPagesAhead = 256;   // ... up to 256 kB at a time
+    static constexpr std::uint32_t kSpareBuckets = 4;     // made at a time, for chains
+    static constexpr std::uint32_t kPagesAhead = 16;      // one page more for so many that there are, ...
+    static constexpr std::uint32_t kMaxPagesAhead = 256;  // ... up to 256 kB at a time
 
     static void removed(Bucket& first) noexcept;
 
     std::atomic<std::uint32_t> bucket_count_;
     std::uint32_t max_pages_;
-    std::uint32_t buckets_;   // that exist, for the table and for the chains
+    std::uint64_t memory_bytes_;  // of all buckets, for the table and for the chains
     Ref directory_;
-    Ref spare_;   // unused chain buckets, linked by `next`
+    Ref spare_;  // unused chain buckets, linked by `next`
     std::uint32_t entries_;
     bool starved_;
 };
 
-}   // namespace cache_ext::core
+}  // namespace cache_ext::core

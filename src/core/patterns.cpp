@@ -11,15 +11,17 @@ void PatternRing::init(Version start) noexcept {
     newest_ = start;
     floor_ = start;
     next_ = 0;
-    for (Slot& slot : ring_) slot.version = 0;
+    for (Slot& slot : ring_)
+        slot.version = 0;
 }
 
-void PatternRing::add(Version version, const Id128& space, const Id128* scope, std::string_view pattern) noexcept {
+void PatternRing::add(Version version, const Id128& space, const Id128* scope,
+                      std::string_view pattern) noexcept {
     Slot& slot = ring_[next_];
     next_ = (next_ + 1) % kRing;
     floor_ = std::max(floor_, slot.version);
     newest_ = std::max(newest_, version);
-    if (pattern.size() > sizeof slot.text) {   // cannot be kept: as if it had been dropped already
+    if (pattern.size() > sizeof slot.text) {  // cannot be kept: as if it had been dropped already
         floor_ = std::max(floor_, version);
         slot.version = 0;
         return;
@@ -32,7 +34,8 @@ void PatternRing::add(Version version, const Id128& space, const Id128* scope, s
     std::memcpy(slot.text, pattern.data(), pattern.size());
 }
 
-bool PatternRing::allows(Version birth, const Id128& space, const Id128& scope, std::string_view key) const noexcept {
+bool PatternRing::allows(Version birth, const Id128& space, const Id128& scope,
+                         std::string_view key) const noexcept {
     if (birth >= newest_) return true;
     if (birth < floor_) return false;
     return std::none_of(std::begin(ring_), std::end(ring_), [&](const Slot& slot) {
@@ -41,4 +44,4 @@ bool PatternRing::allows(Version birth, const Id128& space, const Id128& scope, 
     });
 }
 
-}   // namespace cache_ext::core
+}  // namespace cache_ext::core

@@ -16,7 +16,7 @@ inline constexpr std::size_t kMaxKeyBytes = 1024;
 ///
 /// Locking: all under the store's lock.
 class PatternRing {
-  public:
+public:
     static constexpr std::uint32_t kRing = 32;
 
     void init(Version start) noexcept;
@@ -27,7 +27,7 @@ class PatternRing {
     /// Whether a value born at `birth` may be stored under this key.
     bool allows(Version birth, const Id128& space, const Id128& scope, std::string_view key) const noexcept;
 
-  private:
+private:
     struct Slot {
         Version version;
         Id128 space;
@@ -43,4 +43,4 @@ class PatternRing {
     Slot ring_[kRing];
 };
 
-}   // namespace cache_ext::core
+}  // namespace cache_ext::core

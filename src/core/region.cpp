@@ -35,7 +35,8 @@ struct Plan {
         tag_heads = static_cast<std::uint32_t>(std::max<std::size_t>(std::bit_floor(bytes / 2048), 1024));
         scope_heads = static_cast<std::uint32_t>(std::max<std::size_t>(std::bit_floor(bytes / 16384), 256));
         // As many as there can be buckets if the region held nothing but the smallest entries.
-        index_pages = static_cast<std::uint32_t>(bytes / (Index::kPageBuckets * Index::kEntriesPerBucket * 96) + 1);
+        index_pages =
+            static_cast<std::uint32_t>(bytes / (Index::kPageBuckets * Index::kEntriesPerBucket * 96) + 1);
 
         std::size_t at = sizeof(RegionHeader);
         const auto place = [&at](std::size_t size) {
@@ -57,7 +58,7 @@ struct Plan {
 
 constexpr Ref to_ref(std::size_t offset) noexcept { return static_cast<Ref>(offset / kGranule); }
 
-}   // namespace
+}  // namespace
 
 std::size_t Region::smallest(const RegionOptions& options) noexcept {
     RegionOptions least = options;
@@ -88,7 +89,8 @@ Region Region::create(void* memory, const RegionOptions& options) noexcept {
 
     Store& store = h->store;
     // What lies beyond the reach of a Ref is left out.
-    const std::size_t heap_bytes = std::min(options.bytes - kTailPad, std::size_t{UINT32_MAX} * kGranule) - plan.heap_at;
+    const std::size_t heap_bytes =
+        std::min(options.bytes - kTailPad, std::size_t{UINT32_MAX} * kGranule) - plan.heap_at;
     store.allocator_.init(base, to_ref(plan.heap_at), static_cast<std::uint32_t>(heap_bytes / kGranule));
     store.first_ref_ = to_ref(plan.heap_at);
     store.end_ref_ = to_ref(plan.heap_at + heap_bytes);
@@ -98,7 +100,8 @@ Region Region::create(void* memory, const RegionOptions& options) noexcept {
     store.sessions_ = h->sessions;
     store.session_count_ = options.sessions;
     store.drained_at_ = 0;
-    store.tags_.init(to_ref(plan.cells_at), plan.cells, to_ref(plan.tag_heads_at), plan.tag_heads, options.seed);
+    store.tags_.init(to_ref(plan.cells_at), plan.cells, to_ref(plan.tag_heads_at), plan.tag_heads,
+                     options.seed);
     store.scopes_.init(to_ref(plan.scope_heads_at), to_ref(plan.owner_heads_at), plan.scope_heads);
     store.patterns_.init(1);
     if (!store.index_.init(base, store.allocator_, to_ref(plan.directory_at), plan.index_pages)) return {};
@@ -108,13 +111,15 @@ Region Region::create(void* memory, const RegionOptions& options) noexcept {
 Region Region::open(void* memory) noexcept {
     const Region region(memory);
     const RegionHeader& h = region.header();
-    return h.magic == RegionHeader::kMagic && h.layout_version == RegionHeader::kLayoutVersion ? region : Region{};
+    return h.magic == RegionHeader::kMagic && h.layout_version == RegionHeader::kLayoutVersion ? region
+                                                                                               : Region{};
 }
 
 PendingMark* Region::claim_prepared(FullXid xid) const noexcept {
     for (std::uint32_t i = 0; i < header().prepared_count; ++i) {
         FullXid unused = 0;
-        if (prepared(i).xid.compare_exchange_strong(unused, xid, std::memory_order_acq_rel)) return &prepared(i);
+        if (prepared(i).xid.compare_exchange_strong(unused, xid, std::memory_order_acq_rel))
+            return &prepared(i);
     }
     return nullptr;
 }
@@ -130,19 +135,22 @@ void Region::release_prepared(std::uint32_t index, FullXid xid) const noexcept {
 
 Version Region::settled_bound() const noexcept {
     const RegionHeader& h = header();
-    const Version now = h.clock.now();   // before the marks
+    const Version now = h.clock.now();  // before the marks
     const Version bound = h.clock.settled_bound(&session(0).mark, h.session_count, sizeof(SessionSlot), now);
-    return h.clock.settled_bound(base_.at<const PendingMark>(h.prepared), h.prepared_count, sizeof(PendingMark), bound);
+    return h.clock.settled_bound(base_.at<const PendingMark>(h.prepared), h.prepared_count,
+                                 sizeof(PendingMark), bound);
 }
 
 std::uint64_t Region::total(Counter counter) const noexcept {
     std::uint64_t sum = 0;
-    for (std::uint32_t i = 0; i < header().session_count; ++i) sum += session(i).counters.get(counter);
+    for (std::uint32_t i = 0; i < header().session_count; ++i)
+        sum += session(i).counters.get(counter);
     return sum;
 }
 
 std::uint64_t Region::counted(Counter counter) const noexcept {
-    const std::uint64_t before = header().counted_before[static_cast<std::size_t>(counter)].load(std::memory_order_relaxed);
+    const std::uint64_t before =
+        header().counted_before[static_cast<std::size_t>(counter)].load(std::memory_order_relaxed);
     const std::uint64_t now = total(counter);
     return now > before ? now - before : 0;
 }
@@ -154,4 +162,4 @@ void Region::reset_counted(Timestamp now) const noexcept {
     header().counted_since.store(now, std::memory_order_relaxed);
 }
 
-}   // namespace cache_ext::core
+}  // namespace cache_ext::core

@@ -14,12 +14,12 @@ namespace cache_ext::core {
 
 /// What a region is made with. All of it is fixed for its life.
 struct RegionOptions {
-    std::size_t bytes = 0;   ///< of memory, all of it zero
-    std::uint32_t sessions = 0;   ///< how many sessions the server may have at once
-    std::uint32_t prepared = 0;   ///< how many prepared transactions
-    std::uint64_t seed = 0;   ///< random: keys are hashed with it
-    Id128 instance;   ///< random: tells this region from all others, for leases
-    FullXid next_xid = 0;   ///< the server's next transaction id at this moment
+    std::size_t bytes = 0;       ///< of memory, all of it zero
+    std::uint32_t sessions = 0;  ///< how many sessions the server may have at once
+    std::uint32_t prepared = 0;  ///< how many prepared transactions
+    std::uint64_t seed = 0;      ///< random: keys are hashed with it
+    Id128 instance;              ///< random: tells this region from all others, for leases
+    FullXid next_xid = 0;        ///< the server's next transaction id at this moment
 };
 
 /// The head of the region. Everything else in it is found from here by Refs.
@@ -35,10 +35,12 @@ struct RegionHeader {
     Ref prepared;
     std::uint64_t bytes;
     Id128 instance;
-    std::atomic<FullXid> next_xid;   ///< snapshots with an older xmin neither read nor fill: what they wait for may have left no mark here
+    std::atomic<FullXid>
+        next_xid;  ///< snapshots with an older xmin neither read nor fill: what they wait for may have left no mark here
     Duties duties;
-    std::atomic<std::uint64_t> counted_before[static_cast<std::size_t>(Counter::kCount)];   ///< totals when statistics were last reset
-    std::atomic<Timestamp> counted_since;   ///< when that was; 0 = never
+    std::atomic<std::uint64_t> counted_before[static_cast<std::size_t>(
+        Counter::kCount)];                 ///< totals when statistics were last reset
+    std::atomic<Timestamp> counted_since;  ///< when that was; 0 = never
     Clock clock;
     Watches watches;
     Store store;
@@ -48,7 +50,7 @@ struct RegionHeader {
 ///
 /// Lifetime: the region lives until the server stops or crashes; a view may be copied freely and costs one pointer.
 class Region {
-  public:
+public:
     Region() = default;
 
     /// The smallest region that can be made with these options, in bytes.
@@ -68,8 +70,12 @@ class Region {
     Store& store() const noexcept { return header().store; }
     Watches& watches() const noexcept { return header().watches; }
 
-    SessionSlot& session(std::uint32_t index) const noexcept { return base_.at<SessionSlot>(header().sessions)[index]; }
-    PendingMark& prepared(std::uint32_t index) const noexcept { return base_.at<PendingMark>(header().prepared)[index]; }
+    SessionSlot& session(std::uint32_t index) const noexcept {
+        return base_.at<SessionSlot>(header().sessions)[index];
+    }
+    PendingMark& prepared(std::uint32_t index) const noexcept {
+        return base_.at<PendingMark>(header().prepared)[index];
+    }
 
     /// A mark for a transaction that is about to be prepared, to be stamped with and to outlive its session; null: none is free.
     PendingMark* claim_prepared(FullXid xid) const noexcept;
@@ -86,10 +92,10 @@ class Region {
     std::uint64_t counted(Counter counter) const noexcept;
     void reset_counted(Timestamp now) const noexcept;
 
-  private:
+private:
     explicit Region(void* memory) noexcept : base_{static_cast<std::byte*>(memory)} {}
 
     Base base_;
 };
 
-}   // namespace cache_ext::core
+}  // namespace cache_ext::core

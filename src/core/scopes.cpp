@@ -13,7 +13,7 @@ void add(T& count, std::int64_t n) noexcept {
     store_relaxed(count, static_cast<T>(count + static_cast<T>(n)));
 }
 
-}   // namespace
+}  // namespace
 
 void ScopeTable::init(Ref scope_heads, Ref owner_heads, std::uint32_t head_count) noexcept {
     scope_heads_ = scope_heads;
@@ -28,13 +28,15 @@ void ScopeTable::init(Ref scope_heads, Ref owner_heads, std::uint32_t head_count
 
 Ref ScopeTable::find(Base base, const Id128& id) const noexcept {
     Ref ref = scope_head(base, id);
-    while (ref != 0 && !(base.at<ScopeNode>(ref)->id == id)) ref = base.at<ScopeNode>(ref)->next;
+    while (ref != 0 && !(base.at<ScopeNode>(ref)->id == id))
+        ref = base.at<ScopeNode>(ref)->next;
     return ref;
 }
 
 Ref ScopeTable::find_owner(Base base, const Id128& id) const noexcept {
     Ref ref = owner_head(base, id);
-    while (ref != 0 && !(base.at<OwnerNode>(ref)->id == id)) ref = base.at<OwnerNode>(ref)->next;
+    while (ref != 0 && !(base.at<OwnerNode>(ref)->id == id))
+        ref = base.at<OwnerNode>(ref)->next;
     return ref;
 }
 
@@ -86,7 +88,8 @@ void ScopeTable::release(Base base, Allocator& allocator, Ref ref) noexcept {
     if (node->entries > 0) return;
 
     Ref* link = &scope_head(base, node->id);
-    while (*link != ref) link = &base.at<ScopeNode>(*link)->next;
+    while (*link != ref)
+        link = &base.at<ScopeNode>(*link)->next;
     store_relaxed(*link, node->next);
     --scopes_;
     if (node->owner != 0) {
@@ -94,7 +97,8 @@ void ScopeTable::release(Base base, Allocator& allocator, Ref ref) noexcept {
         add(owner->scopes, -1);
         if (owner->scopes == 0) {
             link = &owner_head(base, owner->id);
-            while (*link != node->owner) link = &base.at<OwnerNode>(*link)->next;
+            while (*link != node->owner)
+                link = &base.at<OwnerNode>(*link)->next;
             store_relaxed(*link, owner->next);
             --owners_;
             allocator.free(base, node->owner);
@@ -117,7 +121,8 @@ Ref ScopeTable::large_owner(Base base) noexcept {
     unsigned seen = 0;
     for (std::uint32_t i = 0; i < head_count_ && seen < kSample; ++i) {
         search_ = (search_ + 1) & (head_count_ - 1);
-        for (Ref ref = base.at<Ref>(owner_heads_)[search_]; ref != 0 && seen < kSample; ref = base.at<OwnerNode>(ref)->next) {
+        for (Ref ref = base.at<Ref>(owner_heads_)[search_]; ref != 0 && seen < kSample;
+             ref = base.at<OwnerNode>(ref)->next) {
             ++seen;
             if (best == 0 || base.at<OwnerNode>(ref)->bytes > base.at<OwnerNode>(best)->bytes) best = ref;
         }
@@ -134,4 +139,4 @@ void ScopeTable::raise_floors(Base base, const Id128& space, Version version) no
     }
 }
 
-}   // namespace cache_ext::core
+}  // namespace cache_ext::core

@@ -13,8 +13,8 @@ namespace cache_ext::core {
 /// Whose entry it is. The border makes it from the caller's identity; `id` alone tells scopes apart.
 struct Scope {
     Id128 id;
-    Id128 space;   ///< the extension in its database
-    Id128 owner;   ///< whose quota it counts against; of no meaning where it is not private
+    Id128 space;  ///< the extension in its database
+    Id128 owner;  ///< whose quota it counts against; of no meaning where it is not private
     bool is_private = false;
 };
 
@@ -32,10 +32,10 @@ struct OwnerNode {
 struct ScopeNode {
     Id128 id;
     Id128 space;
-    std::atomic<Version> floor;   ///< entries born before it are dead
+    std::atomic<Version> floor;  ///< entries born before it are dead
     std::uint64_t bytes;
     std::uint32_t entries;
-    Ref owner;   ///< 0 where it is shared
+    Ref owner;  ///< 0 where it is shared
     Ref next;
     std::uint32_t unused;
 };
@@ -46,7 +46,7 @@ static_assert(sizeof(ScopeNode) == 64);
 /// Locking: all under the store's lock. Readers compare the id and the floor of an entry's scope with no lock: an entry that is still
 /// linked holds its scope. A reader whose entry has gone may look at anything, so that all stores into nodes and links are relaxed atomic ones.
 class ScopeTable {
-  public:
+public:
     /// `scope_heads` and `owner_heads` are arrays of `head_count` Refs, zeroed; a power of two.
     void init(Ref scope_heads, Ref owner_heads, std::uint32_t head_count) noexcept;
 
@@ -93,18 +93,22 @@ class ScopeTable {
         store_relaxed(own.older != 0 ? links(own.older).newer : owner->oldest, own.newer);
     }
 
-  private:
-    Ref& scope_head(Base base, const Id128& id) const noexcept { return base.at<Ref>(scope_heads_)[id.lo & (head_count_ - 1)]; }
-    Ref& owner_head(Base base, const Id128& id) const noexcept { return base.at<Ref>(owner_heads_)[id.lo & (head_count_ - 1)]; }
+private:
+    Ref& scope_head(Base base, const Id128& id) const noexcept {
+        return base.at<Ref>(scope_heads_)[id.lo & (head_count_ - 1)];
+    }
+    Ref& owner_head(Base base, const Id128& id) const noexcept {
+        return base.at<Ref>(owner_heads_)[id.lo & (head_count_ - 1)];
+    }
 
     Ref scope_heads_;
     Ref owner_heads_;
     std::uint32_t head_count_;
     std::uint32_t scopes_;
     std::uint32_t owners_;
-    std::uint32_t search_;   // where large_owner goes on
+    std::uint32_t search_;  // where large_owner goes on
     std::uint32_t private_entries_;
     std::uint64_t private_bytes_;
 };
 
-}   // namespace cache_ext::core
+}  // namespace cache_ext::core

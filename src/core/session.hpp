@@ -17,17 +17,17 @@ enum class Counter : std::uint8_t {
     kRefusedSets,
     kEvictions,
     kInvalidations,
-    kExpired,   ///< entries removed because their time was over
+    kExpired,  ///< entries removed because their time was over
     kComputations,
     kComputeMicros,
-    kSavedMicros,   ///< computing time of the entries that were hit
-    kTimedHits,   ///< hits whose duration was measured
-    kHitNanos,   ///< their duration together
+    kSavedMicros,  ///< computing time of the entries that were hit
+    kTimedHits,    ///< hits whose duration was measured
+    kHitNanos,     ///< their duration together
     kCount
 };
 
 class Counters {
-  public:
+public:
     /// Only by the session that owns them: a plain increment, no locked instruction.
     void add(Counter counter, std::uint64_t n = 1) noexcept {
         auto& value = values_[static_cast<std::size_t>(counter)];
@@ -37,7 +37,7 @@ class Counters {
         return values_[static_cast<std::size_t>(counter)].load(std::memory_order_relaxed);
     }
 
-  private:
+private:
     std::atomic<std::uint64_t> values_[static_cast<std::size_t>(Counter::kCount)];
 };
 
@@ -47,15 +47,15 @@ class Counters {
 /// Locking: the owner adds and counts without a lock; it and others take counts away, and the owner reuses cells, under the store's lock. A
 /// cell's entry changes only by the owner.
 class HitBuffer {
-  public:
+public:
     static constexpr std::uint32_t kCells = 32;
     static constexpr std::uint32_t kProbes = 4;
 
     struct Cell {
-        std::atomic<Ref> entry;   // 0 = unused
+        std::atomic<Ref> entry;  // 0 = unused
         std::atomic<std::uint32_t> hash_low;
-        std::atomic<std::uint32_t> count;   // by the owner, ever growing while the entry is the same
-        std::atomic<std::uint32_t> taken;   // of those, already added to the entry
+        std::atomic<std::uint32_t> count;  // by the owner, ever growing while the entry is the same
+        std::atomic<std::uint32_t> taken;  // of those, already added to the entry
     };
 
     /// False: no cell is left for this entry; flush, then add again.
@@ -81,12 +81,12 @@ class HitBuffer {
     }
 
     bool used() const noexcept { return used_.load(std::memory_order_acquire); }
-    void emptied() noexcept { used_.store(false, std::memory_order_relaxed); }   // by the owner
+    void emptied() noexcept { used_.store(false, std::memory_order_relaxed); }  // by the owner
 
     Cell* begin() noexcept { return cells_; }
     Cell* end() noexcept { return cells_ + kCells; }
 
-  private:
+private:
     Cell cells_[kCells];
     std::atomic<bool> used_;
 };
@@ -98,4 +98,4 @@ struct alignas(64) SessionSlot {
     HitBuffer hits;
 };
 
-}   // namespace cache_ext::core
+}  // namespace cache_ext::core

@@ -27,97 +27,99 @@ namespace cache_ext::core {
 //   bool visited(Ref), void set_visited(Ref, bool)      its visited bit
 template <class Links>
 class Sieve {
- public:
-  // Makes an object the newest, not visited. It must be in no list.
-  void insert(Links links, Ref ref) noexcept {
-    links.set_visited(ref, false);
-    store_relaxed(links.newer(ref), kNullRef);
-    store_relaxed(links.older(ref), newest_);
-    if (newest_ != kNullRef) {
-      store_relaxed(links.newer(newest_), ref);
-    } else {
-      oldest_ = ref;
+public:
+    // Makes an object the newest, not visited. It must be in no list.
+    void insert(Links links, Ref ref) noexcept {
+        links.set_visited(ref, false);
+        store_relaxed(links.newer(ref), kNullRef);
+        store_relaxed(links.older(ref), newest_);
+        if (newest_ != kNullRef) {
+            store_relaxed(links.newer(newest_), ref);
+        } else {
+            oldest_ = ref;
+        }
+        newest_ = ref;
+        ++count_;
     }
-    newest_ = ref;
-    ++count_;
-  }
 
-  // Takes out an object of this list, be it a victim or any other. A hand that points to it moves on.
-  void remove(Links links, Ref ref) noexcept {
-    const Ref newer = links.newer(ref);
-    const Ref older = links.older(ref);
-    if (hand_ == ref) hand_ = newer;
-    if (newer != kNullRef) {
-      store_relaxed(links.older(newer), older);
-    } else {
-      newest_ = older;
+    // Takes out an object of this list, be it a victim or any other. A hand that points to it moves on.
+    void remove(Links links, Ref ref) noexcept {
+        const Ref newer = links.newer(ref);
+        const Ref older = links.older(ref);
+        if (hand_ == ref) hand_ = newer;
+        if (newer != kNullRef) {
+            store_relaxed(links.older(newer), older);
+        } else {
+            newest_ = older;
+        }
+        if (older != kNullRef) {
+            store_relaxed(links.newer(older), newer);
+        } else {
+            oldest_ = newer;
+        }
+        store_relaxed(links.newer(ref), kNullRef);
+        store_relaxed(links.older(ref), kNullRef);
+        --count_;
     }
-    if (older != kNullRef) {
-      store_relaxed(links.newer(older), newer);
-    } else {
-      oldest_ = newer;
+
+    // Records a hit. Writes only when the bit is not set yet, so that hits on a hot object share its line.
+    static void touch(Links links, Ref ref) noexcept {
+        if (!links.visited(ref)) links.set_visited(ref, true);
     }
-    store_relaxed(links.newer(ref), kNullRef);
-    store_relaxed(links.older(ref), kNullRef);
-    --count_;
-  }
 
-  // Records a hit. Writes only when the bit is not set yet, so that hits on a hot object share its line.
-  static void touch(Links links, Ref ref) noexcept {
-    if (!links.visited(ref)) links.set_visited(ref, true);
-  }
-
-  // The object to evict next, null when there is none. It stays in the list and the hand stays on it: until
-  // it is removed or touched it is the victim again. An object for which `dispensable(ref)` holds, such as
-  // one that has expired, is a victim at once, visited or not.
-  //
-  // Clears at most min(max_passed, count()) bits; the object the hand then points to is the victim even if
-  // it is visited. With the default that only happens when bits are set behind the hand while it walks.
-  template <class Dispensable>
+    // The object to evict next, null when there is none. It stays in the list and the hand stays on it: until
+    // it is removed or touched it is the victim again. An object for which `dispensable(ref)` holds, such as
+    // one that has expired, is a victim at once, visited or not.
+    //
+    // Clears at most min(max_passed, count()) bits; the object the hand then points to is the victim even if
+    // it is visited. With the default that only happens when bits are set behind the hand while it walks.
+    template <class Dispensable>
     requires std::predicate<Dispensable&, Ref>
-  [[nodiscard]] Ref victim(Links links, Dispensable dispensable,
-                           std::uint32_t max_passed = std::numeric_limits<std::uint32_t>::max()) noexcept {
-    if (count_ == 0) return kNullRef;
-    if (hand_ == kNullRef) hand_ = oldest_;
-    std::uint32_t left = max_passed < count_ ? max_passed : count_;
-    while (left > 0 && !dispensable(hand_) && links.visited(hand_)) {
-      links.set_visited(hand_, false);
-      hand_ = links.newer(hand_);
-      if (hand_ == kNullRef) hand_ = oldest_;
-      --left;
+    [[nodiscard]] Ref victim(Links links, Dispensable dispensable,
+                             std::uint32_t max_passed = std::numeric_limits<std::uint32_t>::max()) noexcept {
+        if (count_ == 0) return kNullRef;
+        if (hand_ == kNullRef) hand_ = oldest_;
+        std::uint32_t left = max_passed < count_ ? max_passed : count_;
+        while (left > 0 && !dispensable(hand_) && links.visited(hand_)) {
+            links.set_visited(hand_, false);
+            hand_ = links.newer(hand_);
+            if (hand_ == kNullRef) hand_ = oldest_;
+            --left;
+        }
+        return hand_;
     }
-    return hand_;
-  }
 
-  [[nodiscard]] Ref victim(Links links, std::uint32_t max_passed = std::numeric_limits<std::uint32_t>::max()) noexcept {
-    return victim(links, [](Ref) { return false; }, max_passed);
-  }
-
-  // Objects in the list.
-  [[nodiscard]] std::uint32_t count() const noexcept { return count_; }
-
-  // The ends of the list, null when it is empty; Links leads from one to the other.
-  [[nodiscard]] Ref newest() const noexcept { return newest_; }
-  [[nodiscard]] Ref oldest() const noexcept { return oldest_; }
-
-  // Walks the list both ways and verifies it. For tests: takes time in proportion to count().
-  [[nodiscard]] bool check(Links links) const noexcept {
-    bool hand_seen = hand_ == kNullRef;
-    std::uint32_t seen = 0;
-    Ref older = kNullRef;
-    for (Ref ref = oldest_; ref != kNullRef; ref = links.newer(ref)) {
-      if (++seen > count_ || links.older(ref) != older) return false;
-      if (ref == hand_) hand_seen = true;
-      older = ref;
+    [[nodiscard]] Ref victim(Links links,
+                             std::uint32_t max_passed = std::numeric_limits<std::uint32_t>::max()) noexcept {
+        return victim(
+            links, [](Ref) { return false; }, max_passed);
     }
-    return seen == count_ && older == newest_ && hand_seen;
-  }
 
- private:
-  Ref newest_ = kNullRef;
-  Ref oldest_ = kNullRef;
-  Ref hand_ = kNullRef;  // null: at the oldest
-  std::uint32_t count_ = 0;
+    // Objects in the list.
+    [[nodiscard]] std::uint32_t count() const noexcept { return count_; }
+
+    // The ends of the list, null when it is empty; Links leads from one to the other.
+    [[nodiscard]] Ref newest() const noexcept { return newest_; }
+    [[nodiscard]] Ref oldest() const noexcept { return oldest_; }
+
+    // Walks the list both ways and verifies it. For tests: takes time in proportion to count().
+    [[nodiscard]] bool check(Links links) const noexcept {
+        bool hand_seen = hand_ == kNullRef;
+        std::uint32_t seen = 0;
+        Ref older = kNullRef;
+        for (Ref ref = oldest_; ref != kNullRef; ref = links.newer(ref)) {
+            if (++seen > count_ || links.older(ref) != older) return false;
+            if (ref == hand_) hand_seen = true;
+            older = ref;
+        }
+        return seen == count_ && older == newest_ && hand_seen;
+    }
+
+private:
+    Ref newest_ = kNullRef;
+    Ref oldest_ = kNullRef;
+    Ref hand_ = kNullRef;  // null: at the oldest
+    std::uint32_t count_ = 0;
 };
 
 }  // namespace cache_ext::core

@@ -34,14 +34,15 @@ constexpr std::uint32_t seconds_of(Timestamp t) noexcept { return static_cast<st
 
 std::uint32_t compute_us(Base base, Ref head, std::uint8_t flags, const EntryLayout& layout) noexcept {
     if ((flags & Entry::kTimed) == 0) return 0;
-    return load_relaxed(*reinterpret_cast<const std::uint32_t*>(base.at<std::byte>(head) + layout.compute_us));
+    return load_relaxed(
+        *reinterpret_cast<const std::uint32_t*>(base.at<std::byte>(head) + layout.compute_us));
 }
 
 Ref* tag_refs(Base base, Ref head, std::uint8_t flags) noexcept {
     return reinterpret_cast<Ref*>(base.at<std::byte>(head) + EntryLayout::of(flags, 0, 0).tags);
 }
 
-}   // namespace
+}  // namespace
 
 /// How the eviction queue reaches into an entry.
 struct Store::Links {
@@ -54,7 +55,8 @@ struct Store::Links {
     void set_visited(Ref ref, bool on) const noexcept {
         auto& flags = base.at<Entry>(ref)->flags;
         const std::uint8_t old = flags.load(std::memory_order_relaxed);
-        flags.store(static_cast<std::uint8_t>(on ? old | Entry::kVisited : old & ~Entry::kVisited), std::memory_order_relaxed);
+        flags.store(static_cast<std::uint8_t>(on ? old | Entry::kVisited : old & ~Entry::kVisited),
+                    std::memory_order_relaxed);
     }
 };
 
@@ -62,10 +64,12 @@ namespace {
 
 /// How an owner's queue reaches into a private entry.
 auto owner_links(Base base) noexcept {
-    return [base](Ref ref) -> OwnerLinks& { return *reinterpret_cast<OwnerLinks*>(base.at<std::byte>(ref) + sizeof(Entry)); };
+    return [base](Ref ref) -> OwnerLinks& {
+        return *reinterpret_cast<OwnerLinks*>(base.at<std::byte>(ref) + sizeof(Entry));
+    };
 }
 
-}   // namespace
+}  // namespace
 
 // --- reading ------------------------------------------------------------------------------------------
 
@@ -79,28 +83,35 @@ std::uint64_t Store::key_cell_hash(const Id128& space, std::string_view key) con
 
 std::uint64_t Store::expiry_cell_hash(const TagName& tag) noexcept { return mix(tag.hash, kExpirySalt); }
 
-std::uint64_t Store::space_cell_hash(const Id128& space) const noexcept { return mix(seed_ ^ space.hi ^ kSpaceSalt, space.lo); }
+std::uint64_t Store::space_cell_hash(const Id128& space) const noexcept {
+    return mix(seed_ ^ space.hi ^ kSpaceSalt, space.lo);
+}
 
 std::uint64_t Store::hash_of(Base base, Ref ref) const noexcept {
     const Entry& e = *entry_at(base, ref);
     const auto layout = EntryLayout::of(e.flags.load(std::memory_order_relaxed), e.tag_count, e.key_bytes);
-    return key_hash(base.at<const ScopeNode>(e.scope)->id, {reinterpret_cast<const char*>(base.at<std::byte>(ref)) + layout.key, e.key_bytes});
+    return key_hash(base.at<const ScopeNode>(e.scope)->id,
+                    {reinterpret_cast<const char*>(base.at<std::byte>(ref)) + layout.key, e.key_bytes});
 }
 
-bool Store::invalidated(Base base, const Entry& entry, std::uint8_t flags, std::uint32_t tag_count) const noexcept {
+bool Store::invalidated(Base base, const Entry& entry, std::uint8_t flags,
+                        std::uint32_t tag_count) const noexcept {
     const Version birth = load_relaxed(entry.birth);
     const Ref scope = load_relaxed(entry.scope);
-    if (!in_bounds(scope) || base.at<const ScopeNode>(scope)->floor.load(std::memory_order_relaxed) > birth) return true;
+    if (!in_bounds(scope) || base.at<const ScopeNode>(scope)->floor.load(std::memory_order_relaxed) > birth)
+        return true;
     const Ref* tags = tag_refs(base, base.ref_of(&entry), flags);
     for (std::uint32_t i = 0; i < tag_count; ++i) {
         const Ref tag = load_relaxed(tags[i]);
-        if (!in_bounds(tag) || base.at<const TagSlot>(tag)->version.load(std::memory_order_relaxed) > birth) return true;
+        if (!in_bounds(tag) || base.at<const TagSlot>(tag)->version.load(std::memory_order_relaxed) > birth)
+            return true;
     }
     return false;
 }
 
 Found Store::judge(Base base, const Entry& entry, Version clock, Timestamp now) const noexcept {
-    if (invalidated(base, entry, entry.flags.load(std::memory_order_relaxed), load_relaxed(entry.tag_count))) return Found::kInvalidated;
+    if (invalidated(base, entry, entry.flags.load(std::memory_order_relaxed), load_relaxed(entry.tag_count)))
+        return Found::kInvalidated;
     if (entry.expires_at.load(std::memory_order_relaxed) <= now) return Found::kExpired;
     if (load_relaxed(entry.birth) > clock) return Found::kFuture;
     return Found::kHit;
@@ -117,21 +128,28 @@ Found Store::find(Base base, const Key& key, Version clock, Timestamp now, Looku
         Found result = Found::kAbsent;
 
         unsigned steps = 0;
-        for (const Bucket* b = first; b != nullptr && result == Found::kAbsent && steps < Index::kMaxChain; b = Index::next(base, *b), ++steps) {
+        for (const Bucket* b = first; b != nullptr && result == Found::kAbsent && steps < Index::kMaxChain;
+             b = Index::next(base, *b), ++steps) {
             for (const auto& slot : b->slots) {
                 const std::uint64_t value = slot.load(std::memory_order_acquire);
                 const Ref ref = Bucket::slot_ref(value);
                 if ((value ^ key.hash) >> 32 != 0 || ref == 0) continue;
                 const Entry& entry = *entry_at(base, ref);
-                for (unsigned line = 1; line <= kPrefetchLines; ++line) __builtin_prefetch(reinterpret_cast<const std::byte*>(&entry) + line * 64);
+                for (unsigned line = 1; line <= kPrefetchLines; ++line)
+                    __builtin_prefetch(reinterpret_cast<const std::byte*>(&entry) + line * 64);
                 if (load_relaxed(entry.key_bytes) != key.bytes.size()) continue;
                 const Ref scope = load_relaxed(entry.scope);
                 if (!in_bounds(scope)) continue;
                 const auto* scope_node = base.at<const ScopeNode>(scope);
-                if (load_relaxed(scope_node->id.hi) != key.scope.hi || load_relaxed(scope_node->id.lo) != key.scope.lo) continue;
+                if (load_relaxed(scope_node->id.hi) != key.scope.hi ||
+                    load_relaxed(scope_node->id.lo) != key.scope.lo)
+                    continue;
                 const std::uint8_t flags = entry.flags.load(std::memory_order_relaxed);
-                const auto layout = EntryLayout::of(flags, load_relaxed(entry.tag_count), static_cast<std::uint32_t>(key.bytes.size()));
-                if (!racy_equal(base.at<const std::byte>(ref) + layout.key, key.bytes.data(), key.bytes.size())) continue;
+                const auto layout = EntryLayout::of(flags, load_relaxed(entry.tag_count),
+                                                    static_cast<std::uint32_t>(key.bytes.size()));
+                if (!racy_equal(base.at<const std::byte>(ref) + layout.key, key.bytes.data(),
+                                key.bytes.size()))
+                    continue;
 
                 result = judge(base, entry, clock, now);
                 out.entry = ref;
@@ -150,9 +168,10 @@ Found Store::find(Base base, const Key& key, Version clock, Timestamp now, Looku
         }
 
         std::atomic_thread_fence(std::memory_order_acquire);
-        if (first->version.load(std::memory_order_relaxed) == version && index_.bucket_count() == count) return result;
+        if (first->version.load(std::memory_order_relaxed) == version && index_.bucket_count() == count)
+            return result;
     }
-    return Found::kAbsent;   // a chain that changes this fast: a miss is always right
+    return Found::kAbsent;  // a chain that changes this fast: a miss is always right
 }
 
 void Store::prefetch_entry(Base base, const Key& key) const noexcept {
@@ -160,7 +179,8 @@ void Store::prefetch_entry(Base base, const Key& key) const noexcept {
         const std::uint64_t value = slot.load(std::memory_order_relaxed);
         if ((value ^ key.hash) >> 32 != 0 || Bucket::slot_ref(value) == 0) continue;
         const auto* entry = reinterpret_cast<const std::byte*>(entry_at(base, Bucket::slot_ref(value)));
-        for (unsigned line = 0; line <= kPrefetchLines; ++line) __builtin_prefetch(entry + line * 64);
+        for (unsigned line = 0; line <= kPrefetchLines; ++line)
+            __builtin_prefetch(entry + line * 64);
     }
 }
 
@@ -177,7 +197,9 @@ bool Store::copy(Base base, const Lookup& found, void* to) const noexcept {
             if (!in_bounds(extent)) return false;
             const auto* piece = base.at<const Extent>(extent);
             const std::size_t bytes = load_relaxed(piece->bytes);
-            if (bytes == 0 || bytes > left || std::uint64_t{extent} * kGranule + sizeof(Extent) + bytes > region_bytes_) return false;
+            if (bytes == 0 || bytes > left ||
+                std::uint64_t{extent} * kGranule + sizeof(Extent) + bytes > region_bytes_)
+                return false;
             racy_copy(at, piece + 1, bytes);
             at += bytes;
             left -= bytes;
@@ -192,7 +214,8 @@ bool Store::copy(Base base, const Lookup& found, void* to) const noexcept {
 
 std::uint32_t Store::footprint(Base base, Ref ref) const noexcept {
     std::size_t bytes = allocator_.usable_bytes(base, ref) + Allocator::kHeaderBytes;
-    for (Ref e = entry_at(base, ref)->extents.load(std::memory_order_relaxed); e != 0; e = base.at<Extent>(e)->next) {
+    for (Ref e = entry_at(base, ref)->extents.load(std::memory_order_relaxed); e != 0;
+         e = base.at<Extent>(e)->next) {
         bytes += allocator_.usable_bytes(base, e) + Allocator::kHeaderBytes;
     }
     return static_cast<std::uint32_t>(std::min<std::size_t>(bytes, UINT32_MAX));
@@ -238,7 +261,8 @@ bool Store::evict_of_owner(Base base, SessionSlot& session, Ref owner) noexcept 
     return true;
 }
 
-bool Store::respect_quota(Base base, SessionSlot& session, const NewEntry& entry, std::size_t bytes, const Quota& quota) noexcept {
+bool Store::respect_quota(Base base, SessionSlot& session, const NewEntry& entry, std::size_t bytes,
+                          const Quota& quota) noexcept {
     if (!entry.scope->is_private) return true;
     if (bytes > quota.per_owner || bytes > quota.all_private) return false;
     for (;;) {
@@ -255,11 +279,14 @@ bool Store::respect_quota(Base base, SessionSlot& session, const NewEntry& entry
 
 /// Blocks for an entry: one if there is one, or can be by evicting about as much as is needed; otherwise a head and the value in pieces
 /// of whatever is free. So memory that is free in total is never too scattered to be used.
-bool Store::reserve(Base base, SessionSlot& session, const NewEntry& entry, std::uint8_t flags, const Quota& quota,
-                    Ref& head) noexcept {
+bool Store::reserve(Base base, SessionSlot& session, const NewEntry& entry, std::uint8_t flags,
+                    const Quota& quota, Ref& head) noexcept {
     // What the entry's head has no room to count would be cut off in there, and take the region's order with it.
-    if (entry.key.bytes.size() > kMaxKeyBytes || entry.tags.size() > kMaxTags || entry.value.size() > UINT32_MAX) return false;
-    const auto layout = EntryLayout::of(flags, static_cast<std::uint32_t>(entry.tags.size()), static_cast<std::uint32_t>(entry.key.bytes.size()));
+    if (entry.key.bytes.size() > kMaxKeyBytes || entry.tags.size() > kMaxTags ||
+        entry.value.size() > UINT32_MAX)
+        return false;
+    const auto layout = EntryLayout::of(flags, static_cast<std::uint32_t>(entry.tags.size()),
+                                        static_cast<std::uint32_t>(entry.key.bytes.size()));
     const std::size_t total = layout.value + entry.value.size();
     if (Allocator::footprint(total) > allocator_.capacity_bytes() / 2) return false;
 
@@ -280,7 +307,8 @@ bool Store::reserve(Base base, SessionSlot& session, const NewEntry& entry, std:
 
     head = allocator_.allocate(base, total);
     while (head == 0) {
-        const bool enough = freed >= total || allocator_.free_bytes() > total + allocator_.capacity_bytes() / 16;
+        const bool enough =
+            freed >= total || allocator_.free_bytes() > total + allocator_.capacity_bytes() / 16;
         if (may_scatter && enough) break;
         if (freed > 64 * total || !evict()) break;
         head = allocator_.allocate(base, total);
@@ -300,7 +328,8 @@ bool Store::reserve(Base base, SessionSlot& session, const NewEntry& entry, std:
     reserved.extents.store(0, std::memory_order_relaxed);
     Ref last = 0;
     for (std::size_t left = entry.value.size(); left > 0;) {
-        const Ref extent = allocator_.allocate_upto(base, left + sizeof(Extent), std::min(left, kMinExtentBytes) + sizeof(Extent));
+        const Ref extent = allocator_.allocate_upto(base, left + sizeof(Extent),
+                                                    std::min(left, kMinExtentBytes) + sizeof(Extent));
         if (extent == 0) {
             if (freed > 64 * total || !evict()) {
                 free_blocks(base, head);
@@ -335,14 +364,17 @@ void Store::fill(Base base, Ref head, const NewEntry& entry, std::uint8_t flags)
     store_relaxed(e.scope, Ref{0});
     store_relaxed(e.value_bytes, static_cast<std::uint32_t>(entry.value.size()));
     e.hits.store(entry.hits, std::memory_order_relaxed);
-    e.used_at.store(entry.used_at != 0 ? entry.used_at : seconds_of(entry.created_at), std::memory_order_relaxed);
+    e.used_at.store(entry.used_at != 0 ? entry.used_at : seconds_of(entry.created_at),
+                    std::memory_order_relaxed);
     store_relaxed(e.key_bytes, static_cast<std::uint16_t>(entry.key.bytes.size()));
     store_relaxed(e.tag_count, static_cast<std::uint8_t>(entry.tags.size()));
     e.flags.store(flags, std::memory_order_relaxed);
 
-    const auto layout = EntryLayout::of(flags, static_cast<std::uint32_t>(entry.tags.size()), static_cast<std::uint32_t>(entry.key.bytes.size()));
+    const auto layout = EntryLayout::of(flags, static_cast<std::uint32_t>(entry.tags.size()),
+                                        static_cast<std::uint32_t>(entry.key.bytes.size()));
     auto* payload = base.at<std::byte>(head);
-    if ((flags & Entry::kTimed) != 0) store_relaxed(*reinterpret_cast<std::uint32_t*>(payload + layout.compute_us), entry.compute_us);
+    if ((flags & Entry::kTimed) != 0)
+        store_relaxed(*reinterpret_cast<std::uint32_t*>(payload + layout.compute_us), entry.compute_us);
     racy_store(payload + layout.key, entry.key.bytes.data(), entry.key.bytes.size());
     Ref extent = e.extents.load(std::memory_order_relaxed);
     if (extent == 0) {
@@ -375,11 +407,13 @@ bool Store::acquire_tags(Base base, SessionSlot& session, Ref head, const NewEnt
 
 void Store::release_tags(Base base, Ref head, std::uint32_t count) noexcept {
     const Ref* tags = tag_refs(base, head, base.at<Entry>(head)->flags.load(std::memory_order_relaxed));
-    for (std::uint32_t i = 0; i < count; ++i) tags_.release(base, allocator_, tags[i]);
+    for (std::uint32_t i = 0; i < count; ++i)
+        tags_.release(base, allocator_, tags[i]);
 }
 
 Ref Store::find_locked(Base base, const Key& key) const noexcept {
-    for (const Bucket* b = index_.bucket(base, Index::bucket_of(key.hash, index_.bucket_count())); b != nullptr; b = Index::next(base, *b)) {
+    for (const Bucket* b = index_.bucket(base, Index::bucket_of(key.hash, index_.bucket_count()));
+         b != nullptr; b = Index::next(base, *b)) {
         for (const auto& slot : b->slots) {
             const std::uint64_t value = slot.load(std::memory_order_relaxed);
             const Ref ref = Bucket::slot_ref(value);
@@ -393,7 +427,8 @@ Ref Store::find_locked(Base base, const Key& key) const noexcept {
 
 /// The last step of storing, under the lock: what was invalidated since the value was computed is noticed here or, by whoever invalidates
 /// from now on, through the link that is made here.
-Put Store::publish(Base base, SessionSlot& session, Ref head, const NewEntry& entry, std::uint8_t flags, const Quota& quota) noexcept {
+Put Store::publish(Base base, SessionSlot& session, Ref head, const NewEntry& entry, std::uint8_t flags,
+                   const Quota& quota) noexcept {
     const Id128& space = entry.scope->space;
     const Version space_floor = tags_.cell(base, space_cell_hash(space));
     if (space_floor > entry.birth || tags_.cell(base, key_cell_hash(space, entry.key.bytes)) > entry.birth ||
@@ -432,8 +467,12 @@ Put Store::publish(Base base, SessionSlot& session, Ref head, const NewEntry& en
     store_relaxed(e.scope, scope);
 
     const Ref old = find_locked(base, entry.key);
-    const Index::HashOf hash_of{[](const void* store, Base at, Ref ref) { return static_cast<const Store*>(store)->hash_of(at, ref); }, this};
-    const bool keep = old != 0 && entry.only_if_absent && judge(base, *entry_at(base, old), UINT64_MAX, entry.now) == Found::kHit;
+    const Index::HashOf hash_of{[](const void* store, Base at, Ref ref) {
+                                    return static_cast<const Store*>(store)->hash_of(at, ref);
+                                },
+                                this};
+    const bool keep = old != 0 && entry.only_if_absent &&
+                      judge(base, *entry_at(base, old), UINT64_MAX, entry.now) == Found::kHit;
     bool linked = false;
     if (old == 0 && !keep) {
         linked = index_.insert(base, allocator_, entry.key.hash, head, hash_of);
@@ -459,14 +498,15 @@ Put Store::publish(Base base, SessionSlot& session, Ref head, const NewEntry& en
         // Full memory has no piece of a page's size. One entry more than needed goes each time until there is one; or else chains
         // would grow without end where small entries take the place of large ones.
         std::size_t freed = 0;
-        drain(base, &session, entry.now);   // what has been read since is not the one
+        drain(base, &session, entry.now);  // what has been read since is not the one
         make_room(base, session, freed);
     }
     return Put::kStored;
 }
 
 Put Store::put(Base base, SessionSlot& session, const NewEntry& entry, const Quota& quota) noexcept {
-    const auto flags = static_cast<std::uint8_t>(static_cast<unsigned>(entry.encoding) | (entry.scope->is_private ? Entry::kPrivate : 0U) |
+    const auto flags = static_cast<std::uint8_t>(static_cast<unsigned>(entry.encoding) |
+                                                 (entry.scope->is_private ? Entry::kPrivate : 0U) |
                                                  (entry.compute_us != 0 ? Entry::kTimed : 0U));
     Ref head = 0;
     if (!reserve(base, session, entry, flags, quota, head)) return Put::kNoMemory;
@@ -484,7 +524,8 @@ void Store::dispose(Base base, Ref ref) noexcept {
     Entry& e = *base.at<Entry>(ref);
     sieve_.remove(Links{base}, ref);
     scopes_.account(base, e.scope, -std::int64_t{footprint(base, ref)});
-    if (e.flags.load(std::memory_order_relaxed) & Entry::kPrivate) scopes_.unlink(base, e.scope, ref, owner_links(base));
+    if (e.flags.load(std::memory_order_relaxed) & Entry::kPrivate)
+        scopes_.unlink(base, e.scope, ref, owner_links(base));
     release_tags(base, ref, e.tag_count);
     scopes_.release(base, allocator_, e.scope);
     free_blocks(base, ref);
@@ -521,27 +562,36 @@ void Store::expire_tag(Base base, const TagName& tag, Version version, Timestamp
     const std::uint32_t count = bucket_count();
     for (std::uint32_t b = 0; b < count; ++b) {
         visit(base, b, count, [&](const EntryInfo& e) {
-            const auto carries = [&](Ref ref) { return base.at<const TagSlot>(ref)->hash == tag.hash && base.at<const TagSlot>(ref)->text() == tag.text; };
-            if (e.space != tag.space || e.birth >= version || !std::any_of(e.tags, e.tags + e.tag_count, carries)) return;
+            const auto carries = [&](Ref ref) {
+                return base.at<const TagSlot>(ref)->hash == tag.hash &&
+                       base.at<const TagSlot>(ref)->text() == tag.text;
+            };
+            if (e.space != tag.space || e.birth >= version ||
+                !std::any_of(e.tags, e.tags + e.tag_count, carries))
+                return;
             auto& expires_at = base.at<Entry>(e.entry)->expires_at;
-            if (expires_at.load(std::memory_order_relaxed) > when) expires_at.store(when, std::memory_order_relaxed);
+            if (expires_at.load(std::memory_order_relaxed) > when)
+                expires_at.store(when, std::memory_order_relaxed);
         });
     }
 }
 
 // --- invalidating -------------------------------------------------------------------------------------
 
-void Store::stamp_key(Base base, const Scope& scope, std::string_view key, bool all_scopes, Version version) noexcept {
+void Store::stamp_key(Base base, const Scope& scope, std::string_view key, bool all_scopes,
+                      Version version) noexcept {
     // The cell first: whoever links the key from now on looks at it under the lock.
     tags_.stamp_cell(base, key_cell_hash(scope.space, key), version);
     remove(base, {scope.id, key, key_hash(scope.id, key)});
     if (!all_scopes || usage().private_entries == 0) return;
     for (std::uint32_t b = 0; b < bucket_count(); ++b) {
-        remove_if(base, b, [&](const EntryInfo& e) { return e.is_private && e.space == scope.space && e.key == key; });
+        remove_if(base, b,
+                  [&](const EntryInfo& e) { return e.is_private && e.space == scope.space && e.key == key; });
     }
 }
 
-void Store::stamp_pattern(Base base, const Id128& space, const Id128* scope, std::string_view pattern, Version version) noexcept {
+void Store::stamp_pattern(Base base, const Id128& space, const Id128* scope, std::string_view pattern,
+                          Version version) noexcept {
     {
         std::scoped_lock guard(lock_);
         patterns_.add(version, space, scope, pattern);
@@ -570,7 +620,8 @@ void Store::take_hits(Base base, HitBuffer& hits, Timestamp now, bool empty) noe
         const std::uint32_t fresh = count - cell.taken.load(std::memory_order_relaxed);
         const std::uint32_t hash_low = cell.hash_low.load(std::memory_order_relaxed);
         // Another entry of the same bucket may lie there by now: the buckets are few while the index is small.
-        if (fresh > 0 && index_.contains(base, hash_low, ref) && static_cast<std::uint32_t>(hash_of(base, ref)) == hash_low) {
+        if (fresh > 0 && index_.contains(base, hash_low, ref) &&
+            static_cast<std::uint32_t>(hash_of(base, ref)) == hash_low) {
             Entry& e = *base.at<Entry>(ref);
             e.hits.store(e.hits.load(std::memory_order_relaxed) + fresh, std::memory_order_relaxed);
             e.used_at.store(seconds_of(now), std::memory_order_relaxed);
@@ -608,7 +659,8 @@ void Store::drain(Base base, SessionSlot* own, Timestamp now) noexcept {
     if (own != nullptr && now - drained_at_ < kHitsMaxAge && now >= drained_at_) return;
     drained_at_ = now;
     auto* sessions = base.at<SessionSlot>(sessions_);
-    for (std::uint32_t i = 0; i < session_count_; ++i) take_hits(base, sessions[i].hits, now, false);
+    for (std::uint32_t i = 0; i < session_count_; ++i)
+        take_hits(base, sessions[i].hits, now, false);
 }
 
 // --- looking ------------------------------------------------------------------------------------------
@@ -674,8 +726,14 @@ bool Store::has_tag(Base base, const TagName& name) noexcept {
 
 Store::Usage Store::usage() noexcept {
     std::scoped_lock guard(lock_);
-    return {allocator_.used_bytes(), allocator_.capacity_bytes(), index_.memory_bytes(), scopes_.private_bytes(),
-            entries_, tags_.slot_count(), scopes_.scope_count(), scopes_.private_entries()};
+    return {allocator_.used_bytes(),
+            allocator_.capacity_bytes(),
+            index_.memory_bytes(),
+            scopes_.private_bytes(),
+            entries_,
+            tags_.slot_count(),
+            scopes_.scope_count(),
+            scopes_.private_entries()};
 }
 
 bool Store::check(Base base) noexcept {
@@ -698,4 +756,4 @@ bool Store::check(Base base) noexcept {
     return linked == entries_;
 }
 
-}   // namespace cache_ext::core
+}  // namespace cache_ext::core

@@ -35,8 +35,8 @@ enum class Found : std::uint8_t {
     kHit,
     kAbsent,
     kExpired,
-    kInvalidated,   ///< a tag, or the whole scope, was invalidated after the value was computed
-    kFuture,   ///< the value reflects what the reader's snapshot does not see yet
+    kInvalidated,  ///< a tag, or the whole scope, was invalidated after the value was computed
+    kFuture,       ///< the value reflects what the reader's snapshot does not see yet
 };
 
 /// An entry that `find` found. It may be gone by the time its value is copied; `copy` tells.
@@ -45,7 +45,7 @@ struct Lookup {
     std::uint32_t hash_low = 0;
     const Bucket* chain = nullptr;
     std::uint32_t chain_version = 0;
-    std::uint32_t value_offset = 0;   ///< within the head block
+    std::uint32_t value_offset = 0;  ///< within the head block
     std::uint32_t value_bytes = 0;
     std::uint32_t compute_us = 0;
     Encoding encoding = Encoding::kPlain;
@@ -59,25 +59,25 @@ struct NewEntry {
     const Scope* scope = nullptr;
     Key key;
     std::span<const TagName> tags;
-    std::span<const std::byte> value;   ///< as it is to be stored
+    std::span<const std::byte> value;  ///< as it is to be stored
     Encoding encoding = Encoding::kPlain;
     Version birth = 0;
     Timestamp created_at = 0;
     Timestamp expires_at = 0;
     std::uint32_t compute_us = 0;
-    bool only_if_absent = false;   ///< a live entry stays
+    bool only_if_absent = false;  ///< a live entry stays
     Timestamp now = 0;
     // Of an entry that comes back from an archive:
     std::uint32_t hits = 0;
-    std::uint32_t used_at = 0;   ///< 0 = when it was created
-    bool visited = false;   ///< read since the eviction hand last passed
+    std::uint32_t used_at = 0;  ///< 0 = when it was created
+    bool visited = false;       ///< read since the eviction hand last passed
 };
 
 enum class Put : std::uint8_t {
     kStored,
-    kExists,   ///< only_if_absent, and there is one
-    kLate,   ///< what it was computed from has been invalidated since
-    kNoMemory,   ///< too large: for an entry, the region or the scope's share of it; or eviction could not free enough
+    kExists,  ///< only_if_absent, and there is one
+    kLate,    ///< what it was computed from has been invalidated since
+    kNoMemory,  ///< too large: for an entry, the region or the scope's share of it; or eviction could not free enough
 };
 
 /// How much memory private entries may take, in bytes.
@@ -96,7 +96,7 @@ struct EntryInfo {
     const Ref* tags;
     std::uint32_t tag_count;
     std::uint32_t value_bytes;
-    std::uint32_t size_bytes;   ///< of all its blocks
+    std::uint32_t size_bytes;  ///< of all its blocks
     Encoding encoding;
     Version birth;
     Timestamp created_at;
@@ -104,7 +104,7 @@ struct EntryInfo {
     std::uint32_t hits;
     std::uint32_t used_at;
     std::uint32_t compute_us;
-    bool dead;   ///< invalidated: no reader will get it any more
+    bool dead;  ///< invalidated: no reader will get it any more
 };
 
 /// The entries: memory, index, eviction, tags, scopes.
@@ -113,7 +113,7 @@ struct EntryInfo {
 /// hold none. The order is store lock, then a tag partition's lock. Nothing in here calls the server, allocates from a heap or
 /// throws, so that no holder can be torn away from under the lock.
 class Store {
-  public:
+public:
     // --- reading: no lock --------------------------------------------------------------------------
 
     std::uint64_t key_hash(const Id128& scope, std::string_view bytes) const noexcept;
@@ -123,7 +123,9 @@ class Store {
 
     /// Asks memory for what finding a key will look at: its bucket first, and its entry once that has had time to come. For who looks up many keys,
     /// so that their ways to memory do not follow one another.
-    void prefetch_bucket(Base base, const Key& key) const noexcept { __builtin_prefetch(bucket_for(base, key)); }
+    void prefetch_bucket(Base base, const Key& key) const noexcept {
+        __builtin_prefetch(bucket_for(base, key));
+    }
     void prefetch_entry(Base base, const Key& key) const noexcept;
 
     /// Copies the stored bytes of what `find` found; false: it has gone meanwhile, look again.
@@ -136,7 +138,8 @@ class Store {
 
     /// Counts a hit in the session's buffer, and empties the buffer where it is full.
     void count_hit(Base base, SessionSlot& session, const Lookup& found, Timestamp now) noexcept {
-        if (session.hits.add(found.entry, found.hash_low)) [[likely]] return;
+        if (session.hits.add(found.entry, found.hash_low)) [[likely]]
+            return;
         flush_hits(base, session, now);
         session.hits.add(found.entry, found.hash_low);
     }
@@ -155,9 +158,13 @@ class Store {
 
     /// Versions for a transaction that invalidates. Each is called after `Clock::stamp` gave `version` and before the
     /// transaction can become visible.
-    void stamp_tag(Base base, const TagName& tag, Version version) noexcept { tags_.stamp(base, tag, version); }
-    void stamp_key(Base base, const Scope& scope, std::string_view key, bool all_scopes, Version version) noexcept;
-    void stamp_pattern(Base base, const Id128& space, const Id128* scope, std::string_view pattern, Version version) noexcept;
+    void stamp_tag(Base base, const TagName& tag, Version version) noexcept {
+        tags_.stamp(base, tag, version);
+    }
+    void stamp_key(Base base, const Scope& scope, std::string_view key, bool all_scopes,
+                   Version version) noexcept;
+    void stamp_pattern(Base base, const Id128& space, const Id128* scope, std::string_view pattern,
+                       Version version) noexcept;
     void stamp_space(Base base, const Id128& space, Version version) noexcept;
 
     /// The hash under which a key's invalidations are remembered, whatever its scope.
@@ -172,7 +179,9 @@ class Store {
     void expire_tag(Base base, const TagName& tag, Version version, Timestamp when) noexcept;
 
     /// The version below which nothing that carries the tag is stored, though what is there may stay. An upper bound.
-    Version expired_at(Base base, const TagName& tag) const noexcept { return tags_.cell(base, expiry_cell_hash(tag)); }
+    Version expired_at(Base base, const TagName& tag) const noexcept {
+        return tags_.cell(base, expiry_cell_hash(tag));
+    }
 
     // --- looking at all of it -----------------------------------------------------------------------
 
@@ -187,7 +196,8 @@ class Store {
             if (at != bucket && (at < count || Index::bucket_of(at, count) != bucket)) continue;
             for (const Bucket* b = index_.bucket(base, at); b != nullptr; b = Index::next(base, *b)) {
                 for (const auto& slot : b->slots) {
-                    if (const Ref ref = Bucket::slot_ref(slot.load(std::memory_order_relaxed))) visit(describe(base, ref));
+                    if (const Ref ref = Bucket::slot_ref(slot.load(std::memory_order_relaxed)))
+                        visit(describe(base, ref));
                 }
             }
         }
@@ -228,13 +238,14 @@ class Store {
         if (bucket >= index_.bucket_count()) return 0;
         for (bool again = true; again;) {
             again = false;
-            for (const Bucket* b = index_.bucket(base, bucket); b != nullptr && !again; b = Index::next(base, *b)) {
+            for (const Bucket* b = index_.bucket(base, bucket); b != nullptr && !again;
+                 b = Index::next(base, *b)) {
                 for (const auto& slot : b->slots) {
                     const Ref ref = Bucket::slot_ref(slot.load(std::memory_order_relaxed));
                     if (ref == 0 || !which(describe(base, ref))) continue;
                     discard(base, ref);
                     ++removed;
-                    again = true;   // the chain may have been shortened
+                    again = true;  // the chain may have been shortened
                     break;
                 }
             }
@@ -248,7 +259,8 @@ class Store {
     template <class Visit>
     void for_each_alone(Base base, Visit&& visit) const {
         for (Ref ref = sieve_.oldest(); ref != 0; ref = entry_at(base, ref)->newer) {
-            visit(describe(base, ref), (entry_at(base, ref)->flags.load(std::memory_order_relaxed) & Entry::kVisited) != 0);
+            visit(describe(base, ref),
+                  (entry_at(base, ref)->flags.load(std::memory_order_relaxed) & Entry::kVisited) != 0);
         }
     }
     /// The quota owner of a private entry.
@@ -273,12 +285,12 @@ class Store {
     Usage usage() noexcept;
 
     TagTable& tags() noexcept { return tags_; }
-    Allocator& allocator() noexcept { return allocator_; }   // for tests, under no concurrency
+    Allocator& allocator() noexcept { return allocator_; }  // for tests, under no concurrency
 
     /// Verifies that everything agrees with everything else. For tests.
     bool check(Base base) noexcept;
 
-  private:
+private:
     friend class Region;
     struct Links;
 
@@ -289,18 +301,22 @@ class Store {
     }
     bool in_bounds(Ref ref) const noexcept { return ref >= first_ref_ && ref < end_ref_; }
     std::uint64_t hash_of(Base base, Ref ref) const noexcept;
-    bool invalidated(Base base, const Entry& entry, std::uint8_t flags, std::uint32_t tag_count) const noexcept;
+    bool invalidated(Base base, const Entry& entry, std::uint8_t flags,
+                     std::uint32_t tag_count) const noexcept;
     Found judge(Base base, const Entry& entry, Version clock, Timestamp now) const noexcept;
     Ref find_locked(Base base, const Key& key) const noexcept;
     EntryInfo describe(Base base, Ref ref) const noexcept;
     std::uint32_t footprint(Base base, Ref ref) const noexcept;
 
-    bool reserve(Base base, SessionSlot& session, const NewEntry& entry, std::uint8_t flags, const Quota& quota, Ref& head) noexcept;
+    bool reserve(Base base, SessionSlot& session, const NewEntry& entry, std::uint8_t flags,
+                 const Quota& quota, Ref& head) noexcept;
     bool make_room(Base base, SessionSlot& session, std::size_t& freed) noexcept;
-    bool respect_quota(Base base, SessionSlot& session, const NewEntry& entry, std::size_t bytes, const Quota& quota) noexcept;
+    bool respect_quota(Base base, SessionSlot& session, const NewEntry& entry, std::size_t bytes,
+                       const Quota& quota) noexcept;
     bool evict_of_owner(Base base, SessionSlot& session, Ref owner) noexcept;
     void fill(Base base, Ref head, const NewEntry& entry, std::uint8_t flags) noexcept;
-    Put publish(Base base, SessionSlot& session, Ref head, const NewEntry& entry, std::uint8_t flags, const Quota& quota) noexcept;
+    Put publish(Base base, SessionSlot& session, Ref head, const NewEntry& entry, std::uint8_t flags,
+                const Quota& quota) noexcept;
     bool acquire_tags(Base base, SessionSlot& session, Ref head, const NewEntry& entry) noexcept;
     void release_tags(Base base, Ref head, std::uint32_t count) noexcept;
     void free_blocks(Base base, Ref head) noexcept;
@@ -317,13 +333,13 @@ class Store {
     Sieve<Links> sieve_;
     PatternRing patterns_;
     std::uint64_t seed_;
-    Ref first_ref_;   // refs that readers may follow
+    Ref first_ref_;  // refs that readers may follow
     Ref end_ref_;
     std::uint64_t region_bytes_;
     std::uint32_t entries_;
-    Ref sessions_;   // an array of SessionSlot
+    Ref sessions_;  // an array of SessionSlot
     std::uint32_t session_count_;
-    Timestamp drained_at_;   // when all sessions' hits were last added
+    Timestamp drained_at_;  // when all sessions' hits were last added
 };
 
-}   // namespace cache_ext::core
+}  // namespace cache_ext::core

@@ -8,9 +8,10 @@ namespace cache_ext::core {
 
 /// What a sweep met.
 struct Swept {
-    std::uint32_t expired = 0;   ///< removed: their time was over
-    std::uint32_t dead = 0;   ///< removed: what they were computed from had changed, so that nobody would have got them
-    std::uint64_t remaining = 0;   ///< of those concerned, alive
+    std::uint32_t expired = 0;  ///< removed: their time was over
+    std::uint32_t dead =
+        0;  ///< removed: what they were computed from had changed, so that nobody would have got them
+    std::uint64_t remaining = 0;  ///< of those concerned, alive
 
     std::uint32_t removed() const noexcept { return expired + dead; }
 };
@@ -18,7 +19,8 @@ struct Swept {
 /// Removes the expired and dead entries of one bucket for which `concerns(const EntryInfo&)` holds. A bucket at a time, so that sessions wait
 /// for no more than that; the caller looks after its interrupts in between.
 template <class Concerns>
-void sweep_bucket(const Region& region, std::uint32_t bucket, Timestamp now, Swept& swept, Concerns&& concerns) noexcept {
+void sweep_bucket(const Region& region, std::uint32_t bucket, Timestamp now, Swept& swept,
+                  Concerns&& concerns) noexcept {
     Store& store = region.store();
     bool any = false;
     store.visit(region.base(), bucket, [&](const EntryInfo& e) {
@@ -37,4 +39,4 @@ void sweep_bucket(const Region& region, std::uint32_t bucket, Timestamp now, Swe
     });
 }
 
-}   // namespace cache_ext::core
+}  // namespace cache_ext::core

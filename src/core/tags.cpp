@@ -8,14 +8,16 @@
 
 namespace cache_ext::core {
 
-void TagTable::init(Ref cells, std::uint32_t cell_count, Ref heads, std::uint32_t head_count, std::uint64_t seed) noexcept {
+void TagTable::init(Ref cells, std::uint32_t cell_count, Ref heads, std::uint32_t head_count,
+                    std::uint64_t seed) noexcept {
     cells_ = cells;
     cell_count_ = cell_count;
     heads_ = heads;
     head_count_ = head_count;
     seed_ = seed;
     slots_ = 0;
-    for (auto& p : partitions_) new (&p.lock) SpinLock();
+    for (auto& p : partitions_)
+        new (&p.lock) SpinLock();
 }
 
 std::uint64_t TagTable::hash(const Id128& space, std::string_view text) const noexcept {
@@ -84,11 +86,12 @@ void TagTable::release(Base base, Allocator& allocator, Ref ref) noexcept {
     {
         std::lock_guard guard(partition(slot->hash).lock);
         Ref* link = &head_of(base, slot->hash);
-        while (*link != ref) link = &base.at<TagSlot>(*link)->next;
+        while (*link != ref)
+            link = &base.at<TagSlot>(*link)->next;
         store_relaxed(*link, slot->next);
     }
     --slots_;
     allocator.free(base, ref);
 }
 
-}   // namespace cache_ext::core
+}  // namespace cache_ext::core

@@ -20,11 +20,11 @@ struct TagName {
 
 /// The exact slot of a tag that live entries carry. Its text follows.
 struct TagSlot {
-    std::atomic<Version> version;   ///< of the newest stamp
+    std::atomic<Version> version;  ///< of the newest stamp
     std::uint64_t hash;
     Id128 space;
     Ref next;
-    std::uint32_t entries;   ///< how many carry it
+    std::uint32_t entries;  ///< how many carry it
     std::uint32_t text_bytes;
     std::uint32_t unused;
 
@@ -39,12 +39,13 @@ struct TagSlot {
 /// Versions are only ever raised. Readers take no lock: an entry that is still linked holds its slots. A reader whose entry has gone may look at
 /// anything, so that all stores into a slot are relaxed atomic ones.
 class TagTable {
-  public:
+public:
     static constexpr std::uint32_t kPartitions = 64;
 
     /// `cells` is an array of `cell_count` versions and `heads` one of `head_count` Refs, zeroed. Both counts are
     /// powers of two and at least `kPartitions`.
-    void init(Ref cells, std::uint32_t cell_count, Ref heads, std::uint32_t head_count, std::uint64_t seed) noexcept;
+    void init(Ref cells, std::uint32_t cell_count, Ref heads, std::uint32_t head_count,
+              std::uint64_t seed) noexcept;
 
     std::uint64_t hash(const Id128& space, std::string_view text) const noexcept;
 
@@ -73,7 +74,7 @@ class TagTable {
 
     std::uint32_t slot_count() const noexcept { return slots_; }
 
-  private:
+private:
     struct alignas(64) Partition {
         SpinLock lock;
     };
@@ -103,4 +104,4 @@ inline void raise(std::atomic<Version>& at, Version version) noexcept {
     }
 }
 
-}   // namespace cache_ext::core
+}  // namespace cache_ext::core

@@ -20,17 +20,21 @@ namespace cache_ext::core {
 ///
 /// Shared, in the region. Locking: none.
 class Watches {
-  public:
+public:
     static constexpr std::uint32_t kCells = 4096;
 
     /// The hash of a relation, by the space of its database's relations and its number there.
-    static std::uint64_t hash(const Id128& space, std::uint32_t relation) noexcept { return mix(space.hi ^ space.lo, relation); }
+    static std::uint64_t hash(const Id128& space, std::uint32_t relation) noexcept {
+        return mix(space.hi ^ space.lo, relation);
+    }
 
     /// Whether anything at all is watched.
     bool any() const noexcept { return any_.load(std::memory_order_relaxed); }
 
     /// Whether who writes this relation has to tell. Asked with an id of one's own, and before one can be visible.
-    bool watched(std::uint64_t hash) const noexcept { return cell(hash).load(std::memory_order_relaxed) != 0; }
+    bool watched(std::uint64_t hash) const noexcept {
+        return cell(hash).load(std::memory_order_relaxed) != 0;
+    }
 
     /// Watches the relation if it is not watched yet. The id below which there may be writers who tell nothing; 0: there are none any more.
     /// `next_xid()` reads the server's next transaction id under the lock that gives ids out.
@@ -55,15 +59,15 @@ class Watches {
         cell(hash).store(kRipe, std::memory_order_release);
     }
 
-  private:
-    static constexpr FullXid kMarked = 1;   // no transaction has this id
+private:
+    static constexpr FullXid kMarked = 1;  // no transaction has this id
     static constexpr FullXid kRipe = UINT64_MAX;
 
     std::atomic<FullXid>& cell(std::uint64_t hash) noexcept { return cells_[hash % kCells]; }
     const std::atomic<FullXid>& cell(std::uint64_t hash) const noexcept { return cells_[hash % kCells]; }
 
     std::atomic<bool> any_;
-    std::atomic<FullXid> cells_[kCells];   // 0 = not watched
+    std::atomic<FullXid> cells_[kCells];  // 0 = not watched
 };
 
-}   // namespace cache_ext::core
+}  // namespace cache_ext::core

@@ -6,7 +6,8 @@ namespace cache_ext::pg {
 
 void Arena::next_piece(std::size_t least) {
     // Pieces that were rewound over are used again if they are large enough, and else make room for one that is.
-    while (current_ < pieces_.size() && pieces_[current_].bytes < least) pieces_.erase(pieces_.begin() + static_cast<std::ptrdiff_t>(current_));
+    while (current_ < pieces_.size() && pieces_[current_].bytes < least)
+        pieces_.erase(pieces_.begin() + static_cast<std::ptrdiff_t>(current_));
     if (current_ == pieces_.size()) {
         const std::size_t next = current_ == 0 ? kFirst : std::min(pieces_[current_ - 1].bytes * 2, kLargest);
         const std::size_t bytes = std::max(next, least);
@@ -20,10 +21,11 @@ void Arena::next_piece(std::size_t least) {
 void Arena::clear() noexcept {
     std::size_t kept = 0;
     std::size_t bytes = 0;
-    while (kept < pieces_.size() && bytes + pieces_[kept].bytes <= kKept) bytes += pieces_[kept++].bytes;
+    while (kept < pieces_.size() && bytes + pieces_[kept].bytes <= kKept)
+        bytes += pieces_[kept++].bytes;
     pieces_.erase(pieces_.begin() + static_cast<std::ptrdiff_t>(kept), pieces_.end());
     current_ = 0;
     used_ = 0;
 }
 
-}   // namespace cache_ext::pg
+}  // namespace cache_ext::pg

@@ -10,7 +10,7 @@
 namespace cache_ext::pg {
 
 class Arena {
-  public:
+public:
     /// What clear() keeps for the next transaction, in bytes.
     static constexpr std::size_t kKept = 256 * 1024;
 
@@ -27,7 +27,8 @@ class Arena {
     /// Uninitialised memory, aligned for any fundamental type. Throws std::bad_alloc.
     std::byte* allocate(std::size_t bytes) {
         const std::size_t rounded = (bytes + kAlign - 1) / kAlign * kAlign;
-        if (current_ == 0 || pieces_[current_ - 1].bytes - used_ < rounded) [[unlikely]] next_piece(rounded);
+        if (current_ == 0 || pieces_[current_ - 1].bytes - used_ < rounded) [[unlikely]]
+            next_piece(rounded);
         std::byte* const at = pieces_[current_ - 1].memory.get() + used_;
         used_ += rounded;
         return at;
@@ -42,7 +43,7 @@ class Arena {
     /// Gives back everything.
     void clear() noexcept;
 
-  private:
+private:
     static constexpr std::size_t kAlign = alignof(std::max_align_t);
     static constexpr std::size_t kFirst = 16 * 1024;
     static constexpr std::size_t kLargest = 4 * 1024 * 1024;
@@ -55,8 +56,8 @@ class Arena {
     void next_piece(std::size_t least);
 
     std::vector<Piece> pieces_;
-    std::size_t current_ = 0;   // the number of pieces in use; the last of them is allocated from
-    std::size_t used_ = 0;   // of that one, in bytes
+    std::size_t current_ = 0;  // the number of pieces in use; the last of them is allocated from
+    std::size_t used_ = 0;     // of that one, in bytes
 };
 
-}   // namespace cache_ext::pg
+}  // namespace cache_ext::pg

@@ -26,7 +26,7 @@ constinit core::SessionSlot* session = nullptr;
 /// A preloaded region is in every process, so that nobody needs to switch it off.
 constinit const std::atomic<bool> never_disabled = false;
 constinit const std::atomic<bool>* disabled = &never_disabled;
-}   // namespace detail
+}  // namespace detail
 
 namespace {
 
@@ -62,14 +62,16 @@ core::RegionOptions options_for(std::size_t bytes) {
     core::RegionOptions options;
     options.sessions = static_cast<std::uint32_t>(max_backend_slots());
     // One for each prepared transaction, and for each session that is about to prepare one: the server counts them only after that.
-    options.prepared = max_prepared_xacts > 0 ? static_cast<std::uint32_t>(max_prepared_xacts + max_backend_slots()) : 0;
+    options.prepared =
+        max_prepared_xacts > 0 ? static_cast<std::uint32_t>(max_prepared_xacts + max_backend_slots()) : 0;
     options.bytes = std::max(bytes, core::Region::smallest(options));
     return options;
 }
 
 /// Random parts of a new region. False: the server has no randomness to give.
 bool randomize(core::RegionOptions& options) {
-    return pg_strong_random(&options.seed, sizeof options.seed) && pg_strong_random(&options.instance, sizeof options.instance);
+    return pg_strong_random(&options.seed, sizeof options.seed) &&
+           pg_strong_random(&options.instance, sizeof options.instance);
 }
 
 std::size_t configured_bytes() { return std::size_t{static_cast<unsigned>(settings::memory_kb)} * 1024; }
@@ -157,7 +159,7 @@ void forget_session(int /*code*/, Datum /*argument*/) noexcept {
     detail::session = nullptr;
 }
 
-}   // namespace
+}  // namespace
 
 AttachedBy attached_by() noexcept { return how; }
 
@@ -168,8 +170,9 @@ void disable_unreachable_region() noexcept {
             LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
             Directory* directory = find_directory();
             if (directory->handle != DSM_HANDLE_INVALID && !directory->disabled.exchange(true)) {
-                ereport(LOG, (errmsg("cache_ext is off until the next restart"),
-                              errdetail("A session that has to invalidate could not attach its shared memory.")));
+                ereport(LOG,
+                        (errmsg("cache_ext is off until the next restart"),
+                         errdetail("A session that has to invalidate could not attach its shared memory.")));
             }
             LWLockRelease(AddinShmemInitLock);
         });
@@ -183,7 +186,8 @@ bool detail::attach() noexcept {
     if (index < 0 || index >= max_backend_slots() || proc_exit_inprogress) return false;
     if (!region) {
         if (how == AttachedBy::kPreload) return false;
-        if (failed_at != 0 && !TimestampDifferenceExceeds(failed_at, GetCurrentTimestamp(), kRetryMs)) return false;
+        if (failed_at != 0 && !TimestampDifferenceExceeds(failed_at, GetCurrentTimestamp(), kRetryMs))
+            return false;
         try {
             pg_call([] { LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE); });
             try {
@@ -221,4 +225,4 @@ void init_attach() {
     shmem_startup_hook = startup;
 }
 
-}   // namespace cache_ext::pg
+}  // namespace cache_ext::pg

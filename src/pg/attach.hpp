@@ -16,12 +16,13 @@ extern core::Region region;
 extern core::SessionSlot* session;
 extern const std::atomic<bool>* disabled;
 bool attach() noexcept;
-}   // namespace detail
+}  // namespace detail
 
 /// Attaches the region if this process has not done so. False: there is none and none can be made now, so the cache is
 /// off for this call. Neither raises nor throws.
 inline bool attached() noexcept {
-    return (detail::session != nullptr || detail::attach()) && !detail::disabled->load(std::memory_order_relaxed);
+    return (detail::session != nullptr || detail::attach()) &&
+           !detail::disabled->load(std::memory_order_relaxed);
 }
 
 /// For a session that has to invalidate but cannot reach a region that others use: switches the cache off for all, until the server restarts.
@@ -36,4 +37,4 @@ AttachedBy attached_by() noexcept;
 /// Installs the shared memory hooks where the library is being preloaded. Called once, from _PG_init.
 void init_attach();
 
-}   // namespace cache_ext::pg
+}  // namespace cache_ext::pg

@@ -48,9 +48,7 @@ void append_object(std::string& out, std::vector<Member>& members, Keep keep) {
     out += body;
 }
 
-bool is_digit(char c) {
-    return c >= '0' && c <= '9';
-}
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 /// A recursive-descent parser; each method returns false where the text is not what it reads.
 class Parser {
@@ -258,7 +256,9 @@ private:
         if (!utf8_) {
             return false;
         }
-        const auto continuation = [&](int shift) { out.push_back(static_cast<char>(0x80 | (code >> shift & 0x3f))); };
+        const auto continuation = [&](int shift) {
+            out.push_back(static_cast<char>(0x80 | (code >> shift & 0x3f)));
+        };
         if (code < 0x800) {
             out.push_back(static_cast<char>(0xc0 | code >> 6));
         } else if (code < 0x10000) {
@@ -303,7 +303,8 @@ bool contains(const auto& names, std::string_view name) {
 
 }  // namespace
 
-std::optional<CanonicalClaims> canonical_claims(std::string_view json, const ClaimsFilter& filter, bool utf8) {
+std::optional<CanonicalClaims> canonical_claims(std::string_view json, const ClaimsFilter& filter,
+                                                bool utf8) {
     std::vector<Member> members;
     if (!Parser{json, utf8}.document(members)) {
         return std::nullopt;

@@ -31,7 +31,7 @@ inline constexpr int kMaxClaimsDepth = 64;
 /// is no JSON, nor is \u0000 or half a surrogate pair. With `utf8` false (the text is in another encoding) an
 /// escape of a character beyond ASCII is refused too, since it cannot be compared with the same character written
 /// plainly. Time grows with the length times the depth. Throws std::bad_alloc.
-[[nodiscard]] std::optional<CanonicalClaims> canonical_claims(std::string_view json, const ClaimsFilter& filter,
-                                                              bool utf8);
+[[nodiscard]] std::optional<CanonicalClaims> canonical_claims(std::string_view json,
+                                                              const ClaimsFilter& filter, bool utf8);
 
 }  // namespace cache_ext::pg

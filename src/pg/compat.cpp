@@ -29,7 +29,8 @@ int max_backend_slots() noexcept {
 
 bool any_written_relation(bool (*test)(void* context, Oid relation), void* context) {
     // The counts that each nesting level keeps until its end is known: the server's own book of what was written.
-    for (const PgStat_SubXactStatus* level = pgstat_get_xact_stack_level(GetCurrentTransactionNestLevel()); level != nullptr; level = level->prev) {
+    for (const PgStat_SubXactStatus* level = pgstat_get_xact_stack_level(GetCurrentTransactionNestLevel());
+         level != nullptr; level = level->prev) {
         for (const PgStat_TableXactStatus* table = level->first; table != nullptr; table = table->next) {
 #if PG_VERSION_NUM >= 160000
             const Oid relation = table->parent->id;
@@ -101,10 +102,9 @@ bool SettingRef::is_current() const noexcept {
 void SettingRef::resolve() noexcept {
     config_generic** const all = get_guc_variables();
     const int count = GetNumConfigOptions();
-    config_generic** const found =
-        std::lower_bound(all, all + count, name_, [](const config_generic* record, const char* name) {
-            return compare_names(record->name, name) < 0;
-        });
+    config_generic** const found = std::lower_bound(
+        all, all + count, name_,
+        [](const config_generic* record, const char* name) { return compare_names(record->name, name) < 0; });
     position_ = static_cast<int>(found - all);
     if (position_ < count && compare_names(all[position_]->name, name_) == 0) {
         take(all[position_]);
@@ -137,9 +137,7 @@ bool SettingRef::is_current() const noexcept {
     return record_->source != PGC_S_DEFAULT && link->prev->next == link && link->next->prev == link;
 }
 
-void SettingRef::resolve() noexcept {
-    take(find_option(name_, false, true, DEBUG5));
-}
+void SettingRef::resolve() noexcept { take(find_option(name_, false, true, DEBUG5)); }
 
 #endif
 

@@ -23,7 +23,8 @@ const char* PgError::what() const noexcept {
 
 void raise(int sqlstate, const char* message, const char* detail, const char* hint) {
     ereport(ERROR, errcode(sqlstate), errmsg_internal("%s", message),
-            detail != nullptr ? errdetail_internal("%s", detail) : 0, hint != nullptr ? errhint("%s", hint) : 0);
+            detail != nullptr ? errdetail_internal("%s", detail) : 0,
+            hint != nullptr ? errhint("%s", hint) : 0);
     pg_unreachable();
 }
 

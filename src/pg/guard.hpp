@@ -170,20 +170,20 @@ auto pg_call(F&& body) -> std::invoke_result_t<F> {
 /// visibility, registers the version-1 calling convention and guards the body that follows:
 ///     CACHE_EXT_FUNCTION(cache_exists) { …; PG_RETURN_BOOL(found); }
 /// The body sees `fcinfo`; it is a static function `<name>_impl`.
-#define CACHE_EXT_FUNCTION(name)                                                                    \
-    static Datum name##_impl(FunctionCallInfo fcinfo);                                              \
-    CACHE_EXT_EXPORT const Pg_finfo_record* pg_finfo_##name();                                      \
-    CACHE_EXT_EXPORT Datum name(FunctionCallInfo fcinfo);                                           \
-    extern "C" const Pg_finfo_record* pg_finfo_##name() {                                           \
-        static const Pg_finfo_record record = {1};                                                  \
-        return &record;                                                                             \
-    }                                                                                               \
-    extern "C" Datum name(FunctionCallInfo fcinfo) {                                                \
-        try {                                                                                       \
-            return name##_impl(fcinfo);                                                             \
-        } catch (...) {                                                                             \
-            ::cache_ext::pg::detail::capture_exception();                                           \
-        }                                                                                           \
-        ::cache_ext::pg::detail::raise_captured();                                                  \
-    }                                                                                               \
+#define CACHE_EXT_FUNCTION(name)                               \
+    static Datum name##_impl(FunctionCallInfo fcinfo);         \
+    CACHE_EXT_EXPORT const Pg_finfo_record* pg_finfo_##name(); \
+    CACHE_EXT_EXPORT Datum name(FunctionCallInfo fcinfo);      \
+    extern "C" const Pg_finfo_record* pg_finfo_##name() {      \
+        static const Pg_finfo_record record = {1};             \
+        return &record;                                        \
+    }                                                          \
+    extern "C" Datum name(FunctionCallInfo fcinfo) {           \
+        try {                                                  \
+            return name##_impl(fcinfo);                        \
+        } catch (...) {                                        \
+            ::cache_ext::pg::detail::capture_exception();      \
+        }                                                      \
+        ::cache_ext::pg::detail::raise_captured();             \
+    }                                                          \
     static Datum name##_impl([[maybe_unused]] FunctionCallInfo fcinfo)

@@ -80,7 +80,8 @@ Memo& the_memo() {
 
 /// Whether entries of `role` are shared. Catalog access; no C++ objects here or above that need a destructor.
 bool is_shared_role(Oid role, const Space& space) {
-    if (superuser_arg(role) || has_bypassrls_privilege(role) || has_privs_of_role(role, space.extension_owner)) {
+    if (superuser_arg(role) || has_bypassrls_privilege(role) ||
+        has_privs_of_role(role, space.extension_owner)) {
         return true;
     }
     if (settings::shared_writers == nullptr || settings::shared_writers[0] == '\0') {
@@ -139,7 +140,8 @@ void hash_text(const Memo& m, std::uint64_t (&id)[2]) {
 
 /// The claims in canonical form into m.canonical. False: they are no JSON object.
 bool canonicalise_claims(Memo& m) {
-    const std::string_view json = m.claims.seen.empty() ? std::string_view{"{}"} : std::string_view{m.claims.seen};
+    const std::string_view json =
+        m.claims.seen.empty() ? std::string_view{"{}"} : std::string_view{m.claims.seen};
     auto claims = canonical_claims(json, m.filter, GetDatabaseEncoding() == PG_UTF8);
     if (!claims) {
         return false;
@@ -218,17 +220,15 @@ bool context_changed(Memo& m) noexcept {
     return false;
 }
 
-void forget_roles(Datum /*argument*/, int /*cache*/, uint32 /*hash*/) noexcept {
-    forget_caller();
-}
+void forget_roles(Datum /*argument*/, int /*cache*/, uint32 /*hash*/) noexcept { forget_caller(); }
 
 }  // namespace
 
 const Caller& caller() {
     Memo& m = the_memo();
     const Oid role = GetOuterUserId();
-    if (m.generation == detail::identity_generation && m.role == role && (m.caller.is_shared || !context_changed(m)))
-        [[likely]] {
+    if (m.generation == detail::identity_generation && m.role == role &&
+        (m.caller.is_shared || !context_changed(m))) [[likely]] {
         return m.caller;
     }
     return determine_caller(m, role);

@@ -16,8 +16,8 @@ struct Caller {
     std::uint64_t shared_scope[2];  ///< where the caller reads next
     std::uint64_t quota_owner[2];   ///< of (role, sub): what private memory is counted by
     Oid role;                       ///< the outer role
-    bool is_shared;                 ///< a shared caller: owner of the extension, superuser, BYPASSRLS or shared writer
-    bool bypass;                    ///< uses no cache: the claims are no JSON object, or there is no extension
+    bool is_shared;  ///< a shared caller: owner of the extension, superuser, BYPASSRLS or shared writer
+    bool bypass;     ///< uses no cache: the claims are no JSON object, or there is no extension
 };
 
 /// The caller, now. A comparison of role, claims and settings with those of the last call; when they changed, or
@@ -35,9 +35,7 @@ extern std::uint32_t identity_generation;
 }
 
 /// Makes the next caller() look everything up again. For whoever notices that something it depends on changed.
-inline void forget_caller() noexcept {
-    ++detail::identity_generation;
-}
+inline void forget_caller() noexcept { ++detail::identity_generation; }
 
 /// Registers for invalidation. Called once, from _PG_init.
 void init_identity();

@@ -17,7 +17,7 @@ std::uint64_t token_check(const core::Id128& instance, std::uint64_t key_hash, c
     return core::mix(instance.hi ^ key_hash, instance.lo ^ birth ^ 0x6c65617365ULL);
 }
 
-}   // namespace
+}  // namespace
 
 Leases::Slot* Leases::find(std::uint64_t key_hash, core::Timestamp now) noexcept {
     for (std::size_t i = 0; i < used_; ++i) {
@@ -32,7 +32,8 @@ void Leases::miss(std::uint64_t key_hash, const Lease& lease, int level, core::T
     next_ = (next_ + 1) % kSlots;
     used_ = std::max(used_, std::min(next_ == 0 ? kSlots : next_, kSlots));
     if (slot.until > now) {
-        displaced_birth_ = displaced_until_ > now ? std::min(displaced_birth_, slot.lease.birth) : slot.lease.birth;
+        displaced_birth_ =
+            displaced_until_ > now ? std::min(displaced_birth_, slot.lease.birth) : slot.lease.birth;
         if (slot.lease.void_) displaced_birth_ = 0;
         displaced_until_ = std::max(displaced_until_, slot.until);
     }
@@ -50,7 +51,8 @@ std::optional<Lease> Leases::answer(std::uint64_t key_hash, core::Timestamp now)
 void Leases::roll_back(int level, bool wrote) noexcept {
     if (wrote) {
         // Older ones too: what answers them may have been computed in what was rolled back.
-        for (std::size_t i = 0; i < used_; ++i) slots_[i].lease.void_ = true;
+        for (std::size_t i = 0; i < used_; ++i)
+            slots_[i].lease.void_ = true;
         displaced_birth_ = 0;
     }
     release(level);
@@ -58,7 +60,8 @@ void Leases::roll_back(int level, bool wrote) noexcept {
 
 void Leases::release(int level) noexcept {
     if (!in_transaction_) return;
-    for (std::size_t i = 0; i < used_; ++i) slots_[i].level = std::min(slots_[i].level, level - 1);
+    for (std::size_t i = 0; i < used_; ++i)
+        slots_[i].level = std::min(slots_[i].level, level - 1);
 }
 
 void Leases::end_transaction(bool committed, bool wrote) noexcept {
@@ -74,11 +77,13 @@ void Leases::end_transaction(bool committed, bool wrote) noexcept {
 std::string lease_token(const core::Id128& instance, std::uint64_t key_hash, core::Version birth) {
     char text[kTokenWords * kWordDigits + 1];
     std::snprintf(text, sizeof text, "%016llx%016llx%016llx", static_cast<unsigned long long>(instance.hi),
-                  static_cast<unsigned long long>(birth), static_cast<unsigned long long>(token_check(instance, key_hash, birth)));
+                  static_cast<unsigned long long>(birth),
+                  static_cast<unsigned long long>(token_check(instance, key_hash, birth)));
     return text;
 }
 
-TokenState read_lease_token(std::string_view token, const core::Id128& instance, std::uint64_t key_hash, core::Version& birth) noexcept {
+TokenState read_lease_token(std::string_view token, const core::Id128& instance, std::uint64_t key_hash,
+                            core::Version& birth) noexcept {
     if (token.size() != kTokenWords * kWordDigits) return TokenState::kMalformed;
     std::uint64_t words[kTokenWords];
     for (std::size_t i = 0; i < kTokenWords; ++i) {
@@ -87,7 +92,9 @@ TokenState read_lease_token(std::string_view token, const core::Id128& instance,
         if (error != std::errc{} || end != begin + kWordDigits) return TokenState::kMalformed;
     }
     birth = words[1];
-    return words[0] == instance.hi && words[2] == token_check(instance, key_hash, birth) ? TokenState::kGood : TokenState::kForeign;
+    return words[0] == instance.hi && words[2] == token_check(instance, key_hash, birth)
+               ? TokenState::kGood
+               : TokenState::kForeign;
 }
 
-}   // namespace cache_ext::pg
+}  // namespace cache_ext::pg

@@ -17,7 +17,8 @@ void NumberTable::reserve_one() {
 
 void NumberTable::set(std::uint64_t hash, std::uint64_t number) noexcept {
     std::size_t at = hash & mask();
-    while (cells_[at].number != 0 && cells_[at].hash != hash) at = (at + 1) & mask();
+    while (cells_[at].number != 0 && cells_[at].hash != hash)
+        at = (at + 1) & mask();
     if (cells_[at].number == 0) ++used_;
     cells_[at] = {hash, number};
 }
@@ -25,7 +26,8 @@ void NumberTable::set(std::uint64_t hash, std::uint64_t number) noexcept {
 void NumberTable::erase(std::uint64_t hash) noexcept {
     if (find(hash) == 0) return;
     std::size_t hole = hash & mask();
-    while (cells_[hole].hash != hash || cells_[hole].number == 0) hole = (hole + 1) & mask();
+    while (cells_[hole].hash != hash || cells_[hole].number == 0)
+        hole = (hole + 1) & mask();
     // What follows without a gap moves up, unless its own place lies behind the hole.
     for (std::size_t at = (hole + 1) & mask(); cells_[at].number != 0; at = (at + 1) & mask()) {
         const std::size_t home = cells_[at].hash & mask();
@@ -48,4 +50,4 @@ void NumberTable::clear() noexcept {
     }
 }
 
-}   // namespace cache_ext::pg
+}  // namespace cache_ext::pg

@@ -9,7 +9,7 @@
 namespace cache_ext::pg {
 
 class NumberTable {
-  public:
+public:
     constexpr NumberTable() = default;
 
     /// The number of a hash; 0: there is none.
@@ -37,18 +37,18 @@ class NumberTable {
         }
     }
 
-  private:
+private:
     struct Cell {
         std::uint64_t hash = 0;
-        std::uint64_t number = 0;   // 0 = unused
+        std::uint64_t number = 0;  // 0 = unused
     };
     static constexpr std::size_t kFirst = 16;
-    static constexpr std::size_t kKept = 64;   // cells that clear() keeps
+    static constexpr std::size_t kKept = 64;  // cells that clear() keeps
 
     std::size_t mask() const noexcept { return cells_.size() - 1; }
 
-    std::vector<Cell> cells_;   // none, or a power of two
+    std::vector<Cell> cells_;  // none, or a power of two
     std::size_t used_ = 0;
 };
 
-}   // namespace cache_ext::pg
+}  // namespace cache_ext::pg

@@ -18,19 +18,20 @@ namespace detail {
 constinit Observation* observing = nullptr;
 
 void note_cached_read() noexcept {
-    for (Observation* o = observing; o != nullptr; o = o->outer) o->untrackable = true;
+    for (Observation* o = observing; o != nullptr; o = o->outer)
+        o->untrackable = true;
 }
-}   // namespace detail
+}  // namespace detail
 
 namespace {
 
 constinit ExecutorStart_hook_type previous_start = nullptr;
 
 enum class Kind : std::uint8_t {
-    kNothing,   ///< holds no rows of its own; what it stands for is in the plan too
+    kNothing,  ///< holds no rows of its own; what it stands for is in the plan too
     kTable,
     kTemporary,
-    kUntrackable,   ///< its changes are not seen: foreign, a catalog, a sequence, not kept as a heap
+    kUntrackable,  ///< its changes are not seen: foreign, a catalog, a sequence, not kept as a heap
 };
 
 Kind kind_of(Oid relation) {
@@ -42,7 +43,8 @@ Kind kind_of(Oid relation) {
         kind = Kind::kTemporary;
     } else if (row->relkind == RELKIND_VIEW || row->relkind == RELKIND_PARTITIONED_TABLE) {
         kind = Kind::kNothing;
-    } else if (relation >= FirstNormalObjectId && row->relam == HEAP_TABLE_AM_OID && (row->relkind == RELKIND_RELATION || row->relkind == RELKIND_MATVIEW)) {
+    } else if (relation >= FirstNormalObjectId && row->relam == HEAP_TABLE_AM_OID &&
+               (row->relkind == RELKIND_RELATION || row->relkind == RELKIND_MATVIEW)) {
         kind = Kind::kTable;
     }
     ReleaseSysCache(tuple);
@@ -64,7 +66,8 @@ bool add(Observation& o, Oid relation) noexcept {
 void observe(Oid relation) {
     // Most often it has been seen before, by the innermost at least.
     const Observation& inner = *detail::observing;
-    const bool known = std::find(inner.relations, inner.relations + inner.count, relation) != inner.relations + inner.count;
+    const bool known =
+        std::find(inner.relations, inner.relations + inner.count, relation) != inner.relations + inner.count;
     const Kind kind = known ? Kind::kTable : kind_of(relation);
     for (Observation* o = detail::observing; o != nullptr; o = o->outer) {
         if (kind == Kind::kTable) {
@@ -83,18 +86,21 @@ void observe(const PlannedStmt& plan) {
         if (OidIsValid(entry->relid)) observe(entry->relid);
     }
     // Of tables that the planner could do without, only this is left.
-    for (int i = 0; i < list_length(plan.relationOids); ++i) observe(list_nth_oid(plan.relationOids, i));
+    for (int i = 0; i < list_length(plan.relationOids); ++i)
+        observe(list_nth_oid(plan.relationOids, i));
     // What functions read in other processes is not seen here.
     if (plan.parallelModeNeeded) detail::note_cached_read();
 }
 
 void start_executor(QueryDesc* query, int flags) {
-    if (tracks_writes()) note_statement(query->operation != CMD_SELECT || query->plannedstmt->hasModifyingCTE);
-    if (detail::observing != nullptr && (flags & EXEC_FLAG_EXPLAIN_ONLY) == 0) [[unlikely]] observe(*query->plannedstmt);
+    if (tracks_writes())
+        note_statement(query->operation != CMD_SELECT || query->plannedstmt->hasModifyingCTE);
+    if (detail::observing != nullptr && (flags & EXEC_FLAG_EXPLAIN_ONLY) == 0) [[unlikely]]
+        observe(*query->plannedstmt);
     (previous_start != nullptr ? previous_start : standard_ExecutorStart)(query, flags);
 }
 
-}   // namespace
+}  // namespace
 
 void start_observing(Observation& observation, bool wants_relations) noexcept {
     observation.outer = detail::observing;
@@ -111,4 +117,4 @@ void init_observe() {
     ExecutorStart_hook = start_executor;
 }
 
-}   // namespace cache_ext::pg
+}  // namespace cache_ext::pg

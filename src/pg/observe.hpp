@@ -12,16 +12,16 @@ namespace cache_ext::pg {
 struct Observation {
     Observation* outer = nullptr;
     bool wants_relations = false;
-    bool temporary = false;   ///< a temporary table was read: the result is this session's alone
-    bool untrackable = false;   ///< something was read whose changes nobody is told of, or too much
+    bool temporary = false;    ///< a temporary table was read: the result is this session's alone
+    bool untrackable = false;  ///< something was read whose changes nobody is told of, or too much
     int count = 0;
-    Oid relations[core::kMaxTags];   ///< tables and materialized views, each once; only where they are wanted
+    Oid relations[core::kMaxTags];  ///< tables and materialized views, each once; only where they are wanted
 };
 
 namespace detail {
 extern Observation* observing;
 void note_cached_read() noexcept;
-}   // namespace detail
+}  // namespace detail
 
 /// Begins to observe; ends with `stop_observing`, after an error too. Both are a few instructions.
 void start_observing(Observation& observation, bool wants_relations) noexcept;
@@ -29,10 +29,11 @@ void stop_observing(const Observation& observation) noexcept;
 
 /// For whoever hands out a cached value: what that depends on does not show in any plan.
 inline void note_cached_read() noexcept {
-    if (detail::observing != nullptr) [[unlikely]] detail::note_cached_read();
+    if (detail::observing != nullptr) [[unlikely]]
+        detail::note_cached_read();
 }
 
 /// Installs the hook. Called once, from _PG_init.
 void init_observe();
 
-}   // namespace cache_ext::pg
+}  // namespace cache_ext::pg

@@ -21,11 +21,13 @@ std::uint64_t set_hash(const core::Id128& scope, std::string_view key) noexcept 
     return core::hash_bytes(key, core::mix(scope.hi, scope.lo));
 }
 
-}   // namespace
+}  // namespace
 
-std::uint64_t Pending::hash_of(InvalidationKind kind, const core::Scope& scope, std::string_view text) noexcept {
+std::uint64_t Pending::hash_of(InvalidationKind kind, const core::Scope& scope,
+                               std::string_view text) noexcept {
     // A tag and everything that is for all scopes belong to the space; the rest to one scope.
-    const bool scoped = kind == InvalidationKind::kKey || kind == InvalidationKind::kPattern || kind == InvalidationKind::kExpire;
+    const bool scoped = kind == InvalidationKind::kKey || kind == InvalidationKind::kPattern ||
+                        kind == InvalidationKind::kExpire;
     const core::Id128& owner = scoped ? scope.id : scope.space;
     return core::hash_bytes(text, core::mix(owner.hi, owner.lo) + static_cast<std::uint64_t>(kind));
 }
@@ -36,7 +38,8 @@ std::string_view Pending::keep(std::string_view text) {
     return {copy, text.size()};
 }
 
-void Pending::invalidate(InvalidationKind kind, const core::Scope& scope, std::string_view text, int level) noexcept {
+void Pending::invalidate(InvalidationKind kind, const core::Scope& scope, std::string_view text,
+                         int level) noexcept {
     const std::uint64_t hash = hash_of(kind, scope, text);
     const Sequence earlier = find(hash);
     if (earlier > last_mark_) return;
@@ -47,7 +50,8 @@ void Pending::invalidate(InvalidationKind kind, const core::Scope& scope, std::s
             const Arena::Mark memory = memory_.mark();
             invalidations_.push_back({kind, level, sequence_, scope, keep(text), hash, earlier, memory});
             latest_.set(hash, sequence_);
-            if (kind == InvalidationKind::kPattern || kind == InvalidationKind::kPatternEverywhere) ++patterns_;
+            if (kind == InvalidationKind::kPattern || kind == InvalidationKind::kPatternEverywhere)
+                ++patterns_;
             return;
         }
     } catch (const std::bad_alloc&) {
@@ -65,8 +69,9 @@ Sequence Pending::key_invalidated_at(const core::Scope& scope, std::string_view 
     last = std::max(last, find(hash_of(InvalidationKind::kSpace, scope, {})));
     if (patterns_ == 0) return last;
     for (const Invalidation& i : invalidations_) {
-        const bool concerns = (i.kind == InvalidationKind::kPattern && i.scope.id == scope.id) ||
-                              (i.kind == InvalidationKind::kPatternEverywhere && i.scope.space == scope.space);
+        const bool concerns =
+            (i.kind == InvalidationKind::kPattern && i.scope.id == scope.id) ||
+            (i.kind == InvalidationKind::kPatternEverywhere && i.scope.space == scope.space);
         if (concerns && i.sequence > last && core::glob_match(i.text, key)) last = i.sequence;
     }
     return last;
@@ -79,7 +84,8 @@ void Pending::add(const PendingSet& set) {
     own.memory = memory_.mark();
     try {
         auto* const tags = reinterpret_cast<std::string_view*>(memory_.allocate(set.tags.size_bytes()));
-        for (std::size_t i = 0; i < set.tags.size(); ++i) std::construct_at(tags + i, keep(set.tags[i]));
+        for (std::size_t i = 0; i < set.tags.size(); ++i)
+            std::construct_at(tags + i, keep(set.tags[i]));
         own.tags = {tags, set.tags.size()};
         own.key = keep(set.key);
         const auto copy = [this]<class T>(std::span<const T> from) {
@@ -110,7 +116,8 @@ const PendingSet* Pending::find_set(const core::Id128& scope, std::string_view k
 
 void Pending::drop_last_invalidation() noexcept {
     const Invalidation& last = invalidations_.back();
-    if (last.kind == InvalidationKind::kPattern || last.kind == InvalidationKind::kPatternEverywhere) --patterns_;
+    if (last.kind == InvalidationKind::kPattern || last.kind == InvalidationKind::kPatternEverywhere)
+        --patterns_;
     // An earlier record of the same thing counts again.
     if (last.earlier != 0) {
         latest_.set(last.hash, last.earlier);
@@ -136,16 +143,21 @@ void Pending::roll_back(int level) noexcept {
     // Both lists are in the order of time, and so is the memory: whatever was added after the first that goes, goes too.
     std::optional<Arena::Mark> memory;
     const auto goes_back_to = [&memory](const Arena::Mark& mark) {
-        if (!memory || std::tie(mark.pieces, mark.used) < std::tie(memory->pieces, memory->used)) memory = mark;
+        if (!memory || std::tie(mark.pieces, mark.used) < std::tie(memory->pieces, memory->used))
+            memory = mark;
     };
-    for (; !sets_.empty() && sets_.back().level >= level; drop_last_set()) goes_back_to(sets_.back().memory);
-    for (; !invalidations_.empty() && invalidations_.back().level >= level; drop_last_invalidation()) goes_back_to(invalidations_.back().memory);
+    for (; !sets_.empty() && sets_.back().level >= level; drop_last_set())
+        goes_back_to(sets_.back().memory);
+    for (; !invalidations_.empty() && invalidations_.back().level >= level; drop_last_invalidation())
+        goes_back_to(invalidations_.back().memory);
     if (memory) memory_.rewind(*memory);
 }
 
 void Pending::release(int level) noexcept {
-    for (auto i = sets_.rbegin(); i != sets_.rend() && i->level >= level; ++i) i->level = level - 1;
-    for (auto i = invalidations_.rbegin(); i != invalidations_.rend() && i->level >= level; ++i) i->level = level - 1;
+    for (auto i = sets_.rbegin(); i != sets_.rend() && i->level >= level; ++i)
+        i->level = level - 1;
+    for (auto i = invalidations_.rbegin(); i != invalidations_.rend() && i->level >= level; ++i)
+        i->level = level - 1;
 }
 
 void Pending::clear() noexcept {
@@ -165,4 +177,4 @@ void Pending::clear() noexcept {
     bytes_ = 0;
 }
 
-}   // namespace cache_ext::pg
+}  // namespace cache_ext::pg

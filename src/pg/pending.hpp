@@ -21,24 +21,24 @@ using Sequence = std::uint64_t;
 
 enum class InvalidationKind : std::uint8_t {
     kTag,
-    kKey,   ///< in one scope
-    kKeyEverywhere,   ///< in all scopes of the space
-    kPattern,   ///< over the keys of one scope
+    kKey,            ///< in one scope
+    kKeyEverywhere,  ///< in all scopes of the space
+    kPattern,        ///< over the keys of one scope
     kPatternEverywhere,
-    kSpace,   ///< everything
-    kExpire,   ///< a key in one scope, which is not wrong but no longer fresh
-    kExpireTag,   ///< the same for what carries a tag
+    kSpace,      ///< everything
+    kExpire,     ///< a key in one scope, which is not wrong but no longer fresh
+    kExpireTag,  ///< the same for what carries a tag
 };
 
 struct Invalidation {
     InvalidationKind kind;
     int level;
     Sequence sequence;
-    core::Scope scope;   ///< of keys and patterns; of a tag, only its space
+    core::Scope scope;  ///< of keys and patterns; of a tag, only its space
     std::string_view text;
-    std::uint64_t hash;   ///< among the pending ones
-    Sequence earlier;   ///< of the last record of the same thing; 0 = none
-    Arena::Mark memory;   ///< where its text begins
+    std::uint64_t hash;  ///< among the pending ones
+    Sequence earlier;    ///< of the last record of the same thing; 0 = none
+    Arena::Mark memory;  ///< where its text begins
 };
 
 /// A set. Its texts are its maker's until it is added, and then in the memory of what is pending.
@@ -48,24 +48,27 @@ struct PendingSet {
     core::Scope scope;
     std::string_view key;
     std::span<const std::string_view> tags;
-    std::span<const std::uint32_t> relations;   ///< what it was computed from, where that is tracked: table OIDs and kAnyRelation
-    std::span<const std::byte> value;   ///< as it will be stored
+    std::span<const std::uint32_t>
+        relations;  ///< what it was computed from, where that is tracked: table OIDs and kAnyRelation
+    std::span<const std::byte> value;  ///< as it will be stored
     core::Encoding encoding;
     core::Version birth;
     core::Timestamp created_at;
     core::Timestamp expires_at;
     std::uint32_t compute_us;
     bool only_if_absent;
-    std::uint32_t command;   ///< the command of the transaction that made it: older snapshots of its own do not see it
-    core::Version through_newest;   ///< written through an own invalidation: the newest version when it was computed; 0 = it was not
-    std::uint64_t previous;   ///< the set of the same key that it supersedes, counted from 1; 0 = none
-    Arena::Mark memory;   ///< where its texts begin
+    std::uint32_t
+        command;  ///< the command of the transaction that made it: older snapshots of its own do not see it
+    core::Version
+        through_newest;  ///< written through an own invalidation: the newest version when it was computed; 0 = it was not
+    std::uint64_t previous;  ///< the set of the same key that it supersedes, counted from 1; 0 = none
+    Arena::Mark memory;      ///< where its texts begin
 };
 static_assert(std::is_trivially_copyable_v<PendingSet> && std::is_trivially_copyable_v<Invalidation>);
 
 /// Everything that one transaction has pending.
 class Pending {
-  public:
+public:
     bool empty() const noexcept { return invalidations_.empty() && sets_.empty() && !everything_; }
     bool has_invalidations() const noexcept { return !invalidations_.empty() || everything_; }
     bool has_sets() const noexcept { return !sets_.empty(); }
@@ -75,7 +78,8 @@ class Pending {
 
     /// Adds an invalidation; one that is there already is only renewed where something was marked since. Never fails: without memory it
     /// becomes an invalidation of everything.
-    void invalidate(InvalidationKind kind, const core::Scope& scope, std::string_view text, int level) noexcept;
+    void invalidate(InvalidationKind kind, const core::Scope& scope, std::string_view text,
+                    int level) noexcept;
 
     /// The last invalidation, own and pending, that concerns an entry; 0: none. `tags` are their texts.
     template <class Tags>
@@ -83,7 +87,8 @@ class Pending {
         if (!has_invalidations()) return 0;
         Sequence last = key_invalidated_at(scope, key);
         for (const auto& tag : tags) {
-            last = std::max({last, find(hash_of(InvalidationKind::kTag, scope, tag)), find(hash_of(InvalidationKind::kExpireTag, scope, tag))});
+            last = std::max({last, find(hash_of(InvalidationKind::kTag, scope, tag)),
+                             find(hash_of(InvalidationKind::kExpireTag, scope, tag))});
         }
         return last;
     }
@@ -111,26 +116,27 @@ class Pending {
 
     std::size_t bytes() const noexcept { return bytes_; }
 
-  private:
-    static std::uint64_t hash_of(InvalidationKind kind, const core::Scope& scope, std::string_view text) noexcept;
+private:
+    static std::uint64_t hash_of(InvalidationKind kind, const core::Scope& scope,
+                                 std::string_view text) noexcept;
     Sequence find(std::uint64_t hash) const noexcept { return latest_.find(hash); }
     std::string_view keep(std::string_view text);
     Sequence key_invalidated_at(const core::Scope& scope, std::string_view key) const noexcept;
     void drop_last_invalidation() noexcept;
     void drop_last_set() noexcept;
 
-    std::vector<Invalidation> invalidations_;   // levels never decrease along it
-    std::vector<PendingSet> sets_;   // likewise
-    NumberTable latest_;   // sequences, by hash
-    NumberTable newest_sets_;   // by the key's hash, into sets_ counted from 1
-    Arena memory_;   // of the texts of both; a savepoint's are the last ones in it
+    std::vector<Invalidation> invalidations_;  // levels never decrease along it
+    std::vector<PendingSet> sets_;             // likewise
+    NumberTable latest_;                       // sequences, by hash
+    NumberTable newest_sets_;                  // by the key's hash, into sets_ counted from 1
+    Arena memory_;                             // of the texts of both; a savepoint's are the last ones in it
     Sequence sequence_ = 0;
     Sequence last_mark_ = 0;
     std::size_t patterns_ = 0;
-    bool everything_ = false;   // memory ran out, or there was too much: all of the space goes
+    bool everything_ = false;  // memory ran out, or there was too much: all of the space goes
     Sequence everything_at_ = 0;
     core::Id128 everything_space_;
     std::size_t bytes_ = 0;
 };
 
-}   // namespace cache_ext::pg
+}  // namespace cache_ext::pg

@@ -36,7 +36,7 @@ constexpr std::size_t kBuffer = 1 << 20;
 
 /// An open file with a buffer before it; closed with the object.
 class File {
-  public:
+public:
     File(const char* path, int flags) {
         buffer_.reserve(kBuffer);
         fd_ = open(path, flags | O_NOFOLLOW | O_CLOEXEC, S_IRUSR | S_IWUSR);
@@ -53,7 +53,7 @@ class File {
         if (f.buffer_.size() + size > kBuffer && !f.flush()) return false;
         const auto* from = static_cast<const std::byte*>(bytes);
         if (size > kBuffer) return f.write_all(from, size);
-        f.buffer_.insert(f.buffer_.end(), from, from + size);   // within what was reserved
+        f.buffer_.insert(f.buffer_.end(), from, from + size);  // within what was reserved
         return true;
     }
 
@@ -69,7 +69,7 @@ class File {
         while (done < size) {
             if (f.at_ == f.buffer_.size()) {
                 f.at_ = 0;
-                f.buffer_.resize(kBuffer);   // within what was reserved
+                f.buffer_.resize(kBuffer);  // within what was reserved
                 ssize_t got = 0;
                 do {
                     got = read(f.fd_, f.buffer_.data(), kBuffer);
@@ -85,7 +85,7 @@ class File {
         return done;
     }
 
-  private:
+private:
     bool write_all(const std::byte* from, std::size_t size) noexcept {
         while (size > 0) {
             errno = 0;
@@ -112,14 +112,13 @@ bool read_origin(core::ArchiveOrigin& origin) {
     ControlFileData* control = get_controlfile(DataDir, &intact);
     struct stat control_file;
     struct stat folder;
-    const bool clean = intact && control->state == DB_SHUTDOWNED && stat(XLOG_CONTROL_FILE, &control_file) == 0 && stat(DataDir, &folder) == 0;
+    const bool clean = intact && control->state == DB_SHUTDOWNED &&
+                       stat(XLOG_CONTROL_FILE, &control_file) == 0 && stat(DataDir, &folder) == 0;
     if (clean) {
-        origin.words = {control->system_identifier,
-                        control->checkPoint,
+        origin.words = {control->system_identifier, control->checkPoint,
                         control->checkPointCopy.ThisTimeLineID,
                         U64FromFullTransactionId(control->checkPointCopy.nextXid),
-                        static_cast<std::uint64_t>(control->checkPointCopy.time),
-                        control->catalog_version_no,
+                        static_cast<std::uint64_t>(control->checkPointCopy.time), control->catalog_version_no,
                         // No device number: it may change when the machine is started again.
                         static_cast<std::uint64_t>(control_file.st_ino),
                         static_cast<std::uint64_t>(control_file.st_ctim.tv_sec),
@@ -146,7 +145,8 @@ bool any_prepared() noexcept {
     DIR* folder = opendir(kPreparedFolder);
     if (folder == nullptr) return true;
     bool any = false;
-    while (const dirent* file = readdir(folder)) any = any || file->d_name[0] != '.';
+    while (const dirent* file = readdir(folder))
+        any = any || file->d_name[0] != '.';
     closedir(folder);
     return any;
 }
@@ -156,7 +156,9 @@ bool write_file(const core::Region& region, const core::ArchiveOrigin& origin) {
     File file(kTemporaryFile, O_WRONLY | O_CREAT | O_EXCL);
     if (file.fd() < 0) return false;
     core::ArchiveWriter writer(File::sink, &file);
-    if (!writer.begin(origin) || !core::save(region, writer, GetCurrentTimestamp()) || !writer.end() || !file.flush()) return false;
+    if (!writer.begin(origin) || !core::save(region, writer, GetCurrentTimestamp()) || !writer.end() ||
+        !file.flush())
+        return false;
     return pg_fsync(file.fd()) == 0 && durable_rename(kTemporaryFile, kFile, LOG) == 0;
 }
 
@@ -166,14 +168,18 @@ void save_region(int /*code*/, Datum /*argument*/) noexcept {
     try {
         const core::Region& region = detail::region;
         core::ArchiveOrigin origin;
-        if (!read_origin(origin) || any_prepared() || region.store().torn() || region.store().usage().entries == 0) return;
+        if (!read_origin(origin) || any_prepared() || region.store().torn() ||
+            region.store().usage().entries == 0)
+            return;
         if (!write_file(region, origin)) {
-            ereport(LOG, (errcode_for_file_access(), errmsg("could not write file \"%s\": %m", kFile), errdetail("The cache will start empty.")));
+            ereport(LOG, (errcode_for_file_access(), errmsg("could not write file \"%s\": %m", kFile),
+                          errdetail("The cache will start empty.")));
             unlink(kTemporaryFile);
         }
     } catch (const std::bad_alloc&) {
         unlink(kTemporaryFile);
-        ereport(LOG, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory while writing file \"%s\"", kFile)));
+        ereport(LOG,
+                (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory while writing file \"%s\"", kFile)));
     }
 }
 
@@ -188,14 +194,17 @@ bool readable(core::Encoding encoding) noexcept {
 /// Fills the region from an open file that has been removed. Null: done; otherwise why not.
 const char* read_file(const core::Region& region, File& file, core::Restored& restored) {
     struct stat status;
-    if (fstat(file.fd(), &status) != 0 || !S_ISREG(status.st_mode) || status.st_uid != geteuid() || (status.st_mode & 077) != 0) {
+    if (fstat(file.fd(), &status) != 0 || !S_ISREG(status.st_mode) || status.st_uid != geteuid() ||
+        (status.st_mode & 077) != 0) {
         return "It is not a private file of the server's own.";
     }
     if (will_recover()) return "The server is about to recover.";
     core::ArchiveOrigin now;
     core::ArchiveOrigin then;
     if (!read_origin(now)) return "The server was not shut down cleanly.";
-    core::ArchiveReader reader(File::source, &file, std::min<std::size_t>(static_cast<std::size_t>(status.st_size), region.header().bytes));
+    core::ArchiveReader reader(
+        File::source, &file,
+        std::min<std::size_t>(static_cast<std::size_t>(status.st_size), region.header().bytes));
     if (!reader.begin(then)) return "It is damaged or of another version.";
     if (!(then == now)) return "It belongs to another state of the data, or the data directory is a copy.";
     restored = core::restore(region, reader, quota(), readable, GetCurrentTimestamp());
@@ -207,7 +216,8 @@ void load_region(const core::Region& region) {
     File file(kFile, O_RDONLY | O_NONBLOCK);
     const int error = errno;
     if (unlink(kFile) != 0) {
-        if (errno != ENOENT) ereport(LOG, (errcode_for_file_access(), errmsg("could not remove file \"%s\": %m", kFile)));
+        if (errno != ENOENT)
+            ereport(LOG, (errcode_for_file_access(), errmsg("could not remove file \"%s\": %m", kFile)));
         return;
     }
     core::Restored restored;
@@ -219,13 +229,15 @@ void load_region(const core::Region& region) {
         reason = "It cannot be opened.";
     }
     if (reason == nullptr) {
-        ereport(LOG, (errmsg("cache_ext starts with %llu entries from before the restart", static_cast<unsigned long long>(restored.entries))));
+        ereport(LOG, (errmsg("cache_ext starts with %llu entries from before the restart",
+                             static_cast<unsigned long long>(restored.entries))));
     } else {
-        ereport(LOG, (errmsg("cache_ext starts empty: file \"%s\" was not used", kFile), errdetail_internal("%s", reason)));
+        ereport(LOG, (errmsg("cache_ext starts empty: file \"%s\" was not used", kFile),
+                      errdetail_internal("%s", reason)));
     }
 }
 
-}   // namespace
+}  // namespace
 
 void init_reload(const core::Region& region) {
     // A postmaster has children; a server in single-user mode has none, and changes the checkpoint.
@@ -239,10 +251,11 @@ void init_reload(const core::Region& region) {
             load_region(region);
         } catch (const std::bad_alloc&) {
             core::clear(region);
-            ereport(LOG, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory while reading file \"%s\"", kFile)));
+            ereport(LOG, (errcode(ERRCODE_OUT_OF_MEMORY),
+                          errmsg("out of memory while reading file \"%s\"", kFile)));
         }
     }
     on_shmem_exit(save_region, Datum{0});
 }
 
-}   // namespace cache_ext::pg
+}  // namespace cache_ext::pg

@@ -21,4 +21,4 @@ namespace cache_ext::pg {
 /// end. Elsewhere, and when the region is made again after a crash, it only does the latter or nothing.
 void init_reload(const core::Region& region);
 
-}   // namespace cache_ext::pg
+}  // namespace cache_ext::pg

@@ -51,10 +51,8 @@ const config_enum_entry kCompressionMethods[] = {
 #ifdef USE_LZ4
     {"lz4", kCompressLz4, false},
 #endif
-    {"pglz", kCompressPglz, false},
-    {"off", kCompressOff, false},
-    {"none", kCompressOff, true},
-    {nullptr, 0, false},
+    {"pglz", kCompressPglz, false}, {"off", kCompressOff, false},
+    {"none", kCompressOff, true},   {nullptr, 0, false},
 };
 
 const config_enum_entry kSerializableModes[] = {
@@ -95,7 +93,8 @@ bool is_setting_name(std::string_view name) {
     bool at_start = true;
     for (const char c : name) {
         const auto byte = static_cast<unsigned char>(c);
-        const bool starts = (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') || byte == '_' || byte >= 0x80;
+        const bool starts =
+            (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') || byte == '_' || byte >= 0x80;
         const bool continues = (byte >= '0' && byte <= '9') || byte == '$';
         if (byte == '.' ? at_start : !(starts || (continues && !at_start))) {
             return false;
@@ -124,22 +123,21 @@ bool check_shared_writers(char** value, void** /*extra*/, GucSource /*source*/) 
     return true;
 }
 
-void note_identity_change(const char* /*value*/, void* /*extra*/) noexcept {
-    forget_caller();
-}
+void note_identity_change(const char* /*value*/, void* /*extra*/) noexcept { forget_caller(); }
 
 void define_bool(const char* name, const char* description, bool* variable, bool boot, GucContext context) {
-    DefineCustomBoolVariable(name, description, nullptr, variable, boot, context, 0, nullptr, nullptr, nullptr);
+    DefineCustomBoolVariable(name, description, nullptr, variable, boot, context, 0, nullptr, nullptr,
+                             nullptr);
 }
 
 void define_int(const char* name, const char* description, int* variable, int boot, int minimum, int maximum,
                 GucContext context, int unit) {
-    DefineCustomIntVariable(name, description, nullptr, variable, boot, minimum, maximum, context, unit, nullptr,
-                            nullptr, nullptr);
+    DefineCustomIntVariable(name, description, nullptr, variable, boot, minimum, maximum, context, unit,
+                            nullptr, nullptr, nullptr);
 }
 
-void define_enum(const char* name, const char* description, int* variable, int boot, const config_enum_entry* values,
-                 GucContext context) {
+void define_enum(const char* name, const char* description, int* variable, int boot,
+                 const config_enum_entry* values, GucContext context) {
     DefineCustomEnumVariable(name, description, nullptr, variable, boot, values, context, 0, nullptr, nullptr,
                              nullptr);
 }
@@ -157,48 +155,56 @@ void define_settings() {
     // A definition that comes after the server's start must not be PGC_POSTMASTER: the server calls that FATAL.
     const bool preloaded = process_shared_preload_libraries_in_progress;
 
-    define_bool("cache_ext.enabled", "Uses the cache; off: every read misses and nothing is stored.", &enabled, true,
-                PGC_USERSET);
+    define_bool("cache_ext.enabled", "Uses the cache; off: every read misses and nothing is stored.",
+                &enabled, true, PGC_USERSET);
     define_int("cache_ext.memory", "Size of the shared memory that holds the entries.", &memory_kb,
-               (preloaded ? 64 : 16) * kKbPerMb, 1 * kKbPerMb, INT_MAX, preloaded ? PGC_POSTMASTER : PGC_SIGHUP,
-               GUC_UNIT_KB);
+               (preloaded ? 64 : 16) * kKbPerMb, 1 * kKbPerMb, INT_MAX,
+               preloaded ? PGC_POSTMASTER : PGC_SIGHUP, GUC_UNIT_KB);
     // Seconds, not milliseconds: an int of milliseconds ends at 24 days, and a default below a second has no use.
     define_int("cache_ext.default_duration", "Life of an entry that is set without a duration or a policy.",
                &default_duration_s, 10 * kSecondsPerMinute, 1, INT_MAX, PGC_USERSET, GUC_UNIT_S);
     define_int("cache_ext.max_entry_size", "Largest value that is stored; larger ones are refused.",
-               &max_entry_size_kb, 1 * kKbPerMb, 1, static_cast<int>(MaxAllocSize / 1024), PGC_SIGHUP, GUC_UNIT_KB);
-    define_int("cache_ext.max_private_memory", "Share of the memory that one private scope may hold, in per cent.",
-               &max_private_memory, 10, 1, 100, PGC_SIGHUP, 0);
+               &max_entry_size_kb, 1 * kKbPerMb, 1, static_cast<int>(MaxAllocSize / 1024), PGC_SIGHUP,
+               GUC_UNIT_KB);
+    define_int("cache_ext.max_private_memory",
+               "Share of the memory that one private scope may hold, in per cent.", &max_private_memory, 10,
+               1, 100, PGC_SIGHUP, 0);
     define_int("cache_ext.max_private_total",
-               "Share of the memory that all private scopes may hold together, in per cent.", &max_private_total, 50, 1,
-               100, PGC_SIGHUP, 0);
+               "Share of the memory that all private scopes may hold together, in per cent.",
+               &max_private_total, 50, 1, 100, PGC_SIGHUP, 0);
     define_enum("cache_ext.compression", "How values above cache_ext.compression_threshold are compressed.",
                 &compression, kDefaultCompression, kCompressionMethods, PGC_SIGHUP);
-    define_int("cache_ext.compression_threshold", "Size from which values are compressed.", &compression_threshold,
-               2048, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_BYTE);
+    define_int("cache_ext.compression_threshold", "Size from which values are compressed.",
+               &compression_threshold, 2048, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_BYTE);
 
-    define_identity("cache_ext.scope_claims",
-                    "Claims of request.jwt.claims that make a private scope: \"*\" for all but those that only mark "
-                    "time and token, or a list of names.",
-                    &scope_claims, "*", GUC_LIST_INPUT, check_scope_claims);
-    define_identity("cache_ext.scope_settings", "Settings whose values make a private scope, as a list of names.",
-                    &scope_settings, "", GUC_LIST_INPUT, check_scope_settings);
+    define_identity(
+        "cache_ext.scope_claims",
+        "Claims of request.jwt.claims that make a private scope: \"*\" for all but those that only mark "
+        "time and token, or a list of names.",
+        &scope_claims, "*", GUC_LIST_INPUT, check_scope_claims);
+    define_identity("cache_ext.scope_settings",
+                    "Settings whose values make a private scope, as a list of names.", &scope_settings, "",
+                    GUC_LIST_INPUT, check_scope_settings);
     define_identity("cache_ext.shared_writers", "Role whose members read and write the shared scope.",
                     &shared_writers, "", 0, check_shared_writers);
 
-    define_enum("cache_ext.serializable", "What transactions at SERIALIZABLE do with the cache: bypass it or use it.",
-                &serializable, kSerializableBypass, kSerializableModes, PGC_USERSET);
-    define_int("cache_ext.single_flight_timeout",
-               "Longest wait for a value that another session is computing; a quarter of statement_timeout if that "
-               "is less.",
-               &single_flight_timeout_ms, 5000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS);
-    define_bool("cache_ext.log_operations", "Logs each operation of the cache.", &log_operations, false, PGC_SUSET);
-    define_int("cache_ext.cleanup_interval", "Time between two sweeps of expired entries.", &cleanup_interval_s, 3600,
-               1, INT_MAX / 1000, PGC_SIGHUP, GUC_UNIT_S);
+    define_enum("cache_ext.serializable",
+                "What transactions at SERIALIZABLE do with the cache: bypass it or use it.", &serializable,
+                kSerializableBypass, kSerializableModes, PGC_USERSET);
+    define_int(
+        "cache_ext.single_flight_timeout",
+        "Longest wait for a value that another session is computing; a quarter of statement_timeout if that "
+        "is less.",
+        &single_flight_timeout_ms, 5000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS);
+    define_bool("cache_ext.log_operations", "Logs each operation of the cache.", &log_operations, false,
+                PGC_SUSET);
+    define_int("cache_ext.cleanup_interval", "Time between two sweeps of expired entries.",
+               &cleanup_interval_s, 3600, 1, INT_MAX / 1000, PGC_SIGHUP, GUC_UNIT_S);
     define_int("cache_ext.alert_hit_rate", "Hit rate in per cent below which the health report warns.",
                &alert_hit_rate, 70, 0, 100, PGC_SIGHUP, 0);
-    define_bool("cache_ext.wal_log_invalidations", "Writes invalidations to the WAL, so that standbys follow them.",
-                &wal_log_invalidations, false, PGC_SIGHUP);
+    define_bool("cache_ext.wal_log_invalidations",
+                "Writes invalidations to the WAL, so that standbys follow them.", &wal_log_invalidations,
+                false, PGC_SIGHUP);
 
     testing::init();
     MarkGUCPrefixReserved("cache_ext");

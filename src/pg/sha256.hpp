@@ -14,7 +14,9 @@ struct Digest128 {
     std::array<std::uint8_t, 16> bytes;
 
     /// Copies the digest into two words, in the machine's byte order.
-    void to_words(std::uint64_t (&words)[2]) const noexcept { std::memcpy(words, bytes.data(), sizeof(words)); }
+    void to_words(std::uint64_t (&words)[2]) const noexcept {
+        std::memcpy(words, bytes.data(), sizeof(words));
+    }
 };
 
 /// Hashes `length` bytes. ERROR XX000 or 53200 when the server's hash fails, so only trivial locals may be

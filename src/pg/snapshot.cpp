@@ -24,7 +24,7 @@ struct Memo {
     std::uint32_t xcnt = 0;
     std::int32_t subxcnt = 0;
     bool same_transaction = false;
-    core::Version newest = 0;   // of the clock when this was worked out
+    core::Version newest = 0;  // of the clock when this was worked out
     core::Version clock = 0;
 };
 
@@ -36,7 +36,8 @@ constinit core::FullXid reference = 0;
 constinit TimestampTz reference_from = 0;
 
 core::FullXid widen(TransactionId xid) noexcept {
-    return reference - static_cast<std::uint64_t>(static_cast<std::int64_t>(static_cast<std::int32_t>(static_cast<TransactionId>(reference) - xid)));
+    return reference - static_cast<std::uint64_t>(static_cast<std::int64_t>(
+                           static_cast<std::int32_t>(static_cast<TransactionId>(reference) - xid)));
 }
 
 void refresh_reference() {
@@ -48,7 +49,8 @@ void refresh_reference() {
 }
 
 bool running(const void* context, core::FullXid xid) {
-    return XidInMVCCSnapshot(static_cast<TransactionId>(xid), const_cast<Snapshot>(static_cast<const SnapshotData*>(context)));
+    return XidInMVCCSnapshot(static_cast<TransactionId>(xid),
+                             const_cast<Snapshot>(static_cast<const SnapshotData*>(context)));
 }
 
 core::SnapshotView view_of(const SnapshotData& snapshot) {
@@ -101,7 +103,7 @@ core::SnapshotView oldest_view() {
     return oldest;
 }
 
-}   // namespace
+}  // namespace
 
 void end_snapshots() noexcept {
     forget_snapshots();
@@ -119,8 +121,9 @@ core::Version snapshot_clock() {
     const SnapshotData* snapshot = usable_snapshot();
     if (snapshot == nullptr) return 0;
     if (testing::breaks(testing::Break::kNoRing)) return region().clock().now();
-    if (snapshot->xmin == memo.xmin && snapshot->xmax == memo.xmax && snapshot->xcnt == memo.xcnt && snapshot->subxcnt == memo.subxcnt &&
-        (memo.same_transaction || region().clock().now() == memo.newest)) [[likely]] {
+    if (snapshot->xmin == memo.xmin && snapshot->xmax == memo.xmax && snapshot->xcnt == memo.xcnt &&
+        snapshot->subxcnt == memo.subxcnt && (memo.same_transaction || region().clock().now() == memo.newest))
+        [[likely]] {
         return memo.clock;
     }
     const core::Version newest = region().clock().now();
@@ -138,7 +141,7 @@ core::Version snapshot_clock() {
 core::Version fill_clock() {
     const core::Version active = snapshot_clock();
     if (testing::breaks(testing::Break::kNoRing)) return active;
-    if (active == 0 || IsolationUsesXactSnapshot()) return active;   // there is but one snapshot
+    if (active == 0 || IsolationUsesXactSnapshot()) return active;  // there is but one snapshot
     return std::min(active, region().clock().of(oldest_view()));
 }
 
@@ -161,7 +164,8 @@ void reap_prepared() {
     for (std::uint32_t i = 0; i < count; ++i) {
         core::PendingMark& mark = region().prepared(i);
         const core::FullXid xid = mark.xid.load(std::memory_order_acquire);
-        if (xid != 0 && !TransactionIdIsInProgress(static_cast<TransactionId>(xid))) region().release_prepared(i, xid);
+        if (xid != 0 && !TransactionIdIsInProgress(static_cast<TransactionId>(xid)))
+            region().release_prepared(i, xid);
     }
 }
 
@@ -175,4 +179,4 @@ void raise_clock_floor() {
     region().clock().raise_floor(bound, view.xmax, view.xcnt);
 }
 
-}   // namespace cache_ext::pg
+}  // namespace cache_ext::pg

@@ -34,4 +34,4 @@ void forget_snapshots() noexcept;
 /// At the end of a transaction, when this backend holds no snapshot: forgets, and notes which transactions had ended by then.
 void end_snapshots() noexcept;
 
-}   // namespace cache_ext::pg
+}  // namespace cache_ext::pg

@@ -57,7 +57,8 @@ Oid read_extension(Space& space) {
     Oid extension = InvalidOid;
     Relation catalog = table_open(ExtensionRelationId, AccessShareLock);
     ScanKeyData key;
-    ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum(kExtension));
+    ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+                CStringGetDatum(kExtension));
     SysScanDesc scan = systable_beginscan(catalog, ExtensionNameIndexId, true, nullptr, 1, &key);
     if (HeapTuple tuple = systable_getnext(scan); HeapTupleIsValid(tuple)) {
         const auto* row = reinterpret_cast<Form_pg_extension>(GETSTRUCT(tuple));
@@ -142,8 +143,6 @@ const Space& detail::look_space_up() {
     return space;
 }
 
-void init_space() {
-    CacheRegisterRelcacheCallback(forget_space, Datum{0});
-}
+void init_space() { CacheRegisterRelcacheCallback(forget_space, Datum{0}); }
 
 }  // namespace cache_ext::pg

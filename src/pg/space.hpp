@@ -13,7 +13,7 @@ struct Space {
     /// Hash of the random id in cache_ext_internal.identity and the database's OID; zero where !exists.
     std::uint64_t id[2];
     Oid extension_owner;
-    Oid schema;  ///< of the SQL functions
+    Oid schema;   ///< of the SQL functions
     bool exists;  ///< the extension is installed in this database, as this transaction sees the catalog
 };
 
@@ -27,9 +27,7 @@ const Space& look_space_up();
 /// a transaction; outside of one the result is a space that does not exist. No privileges are needed; works
 /// READ ONLY, in parallel leaders and on standbys. The reference stays, its content changes: who needs it later in the
 /// transaction (in a commit callback, say) keeps a copy.
-inline const Space& current_space() {
-    return detail::space_valid ? detail::space : detail::look_space_up();
-}
+inline const Space& current_space() { return detail::space_valid ? detail::space : detail::look_space_up(); }
 
 /// Registers for invalidation. Called once, from _PG_init.
 void init_space();

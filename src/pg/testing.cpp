@@ -31,7 +31,7 @@ const config_enum_entry kStops[] = {
     {nullptr, 0, false},
 };
 
-}   // namespace
+}  // namespace
 
 bool breaks(Break rule) noexcept { return broken_rule == static_cast<int>(rule); }
 
@@ -43,12 +43,14 @@ void reach(Stop stop) {
 void pause() noexcept { pg_usleep(300); }
 
 void init() {
-    DefineCustomEnumVariable("cache_ext.debug_break", "Rule of the protocol to break, for tests.", nullptr, &broken_rule,
-                             static_cast<int>(Break::kNothing), kRules, PGC_USERSET, 0, nullptr, nullptr, nullptr);
-    DefineCustomEnumVariable("cache_ext.debug_stop_at", "Where a committing transaction waits, for tests.", nullptr, &stop_at,
-                             static_cast<int>(Stop::kNowhere), kStops, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+    DefineCustomEnumVariable("cache_ext.debug_break", "Rule of the protocol to break, for tests.", nullptr,
+                             &broken_rule, static_cast<int>(Break::kNothing), kRules, PGC_USERSET, 0, nullptr,
+                             nullptr, nullptr);
+    DefineCustomEnumVariable("cache_ext.debug_stop_at", "Where a committing transaction waits, for tests.",
+                             nullptr, &stop_at, static_cast<int>(Stop::kNowhere), kStops, PGC_USERSET, 0,
+                             nullptr, nullptr, nullptr);
 }
 
-}   // namespace cache_ext::pg::testing
+}  // namespace cache_ext::pg::testing
 
 #endif

@@ -11,15 +11,15 @@ namespace cache_ext::pg::testing {
 enum class Break : std::uint8_t {
     kNothing,
     kStampLate,   ///< invalidations are stamped when their transaction is visible already
-    kBirthAtSet,   ///< a value is taken to be as young as the set that brings it
-    kNoRing,   ///< every registered transaction counts as finished for every snapshot
+    kBirthAtSet,  ///< a value is taken to be as young as the set that brings it
+    kNoRing,      ///< every registered transaction counts as finished for every snapshot
 };
 
 /// A place where the transaction waits while somebody else holds the advisory lock `kStopLock`, if `cache_ext.debug_stop_at` names it.
 enum class Stop : std::uint8_t {
     kNowhere,
-    kRegistered,   ///< the clock has gone on, nothing has its version yet
-    kCommitting,   ///< everything is stamped, the transaction is not visible yet
+    kRegistered,  ///< the clock has gone on, nothing has its version yet
+    kCommitting,  ///< everything is stamped, the transaction is not visible yet
 };
 
 inline constexpr std::int64_t kStopLock = 7771;
@@ -38,4 +38,4 @@ constexpr void pause() noexcept {}
 constexpr void init() noexcept {}
 #endif
 
-}   // namespace cache_ext::pg::testing
+}  // namespace cache_ext::pg::testing

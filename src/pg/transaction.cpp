@@ -24,14 +24,14 @@ namespace {
 struct State {
     Pending pending;
     Leases leases;
-    std::size_t stamped = 0;   // how many of the pending invalidations have their version
+    std::size_t stamped = 0;  // how many of the pending invalidations have their version
     bool stamped_everything = false;
-    bool ending = false;   // pre-commit work is done: what is added now is stamped at once
-    bool preparing = false;   // and the end is PREPARE TRANSACTION
+    bool ending = false;     // pre-commit work is done: what is added now is stamped at once
+    bool preparing = false;  // and the end is PREPARE TRANSACTION
     core::Version first_stamp = 0;
     core::Version last_stamp = 0;
-    core::FullXid xid = 0;   // under which it was stamped
-    core::PendingMark* prepared = nullptr;   // the mark that outlives the session
+    core::FullXid xid = 0;                  // under which it was stamped
+    core::PendingMark* prepared = nullptr;  // the mark that outlives the session
     core::FullXid prepared_xid = 0;
     TimestampTz hits_flushed_at = 0;
 };
@@ -61,10 +61,12 @@ void stamp_one(const Invalidation& i, core::Version version) noexcept {
             store.stamp_space(base, i.scope.space, version);
             break;
         case InvalidationKind::kExpire:
-            store.expire(base, {i.scope.id, i.text, store.key_hash(i.scope.id, i.text)}, GetCurrentTimestamp());
+            store.expire(base, {i.scope.id, i.text, store.key_hash(i.scope.id, i.text)},
+                         GetCurrentTimestamp());
             break;
         case InvalidationKind::kExpireTag:
-            store.expire_tag(base, {i.scope.space, i.text, store.tags().hash(i.scope.space, i.text)}, version, GetCurrentTimestamp());
+            store.expire_tag(base, {i.scope.space, i.text, store.tags().hash(i.scope.space, i.text)}, version,
+                             GetCurrentTimestamp());
             break;
     }
 }
@@ -80,7 +82,8 @@ void stamp(State& s) {
         disable_unreachable_region();
         return;
     }
-    if (region().clock().floor_lag() > kFloorLag && !testing::breaks(testing::Break::kStampLate)) raise_clock_floor();
+    if (region().clock().floor_lag() > kFloorLag && !testing::breaks(testing::Break::kStampLate))
+        raise_clock_floor();
 
     // On a standby there is no transaction id to be had, and none is needed: what is invalidated there is local.
     const core::FullXid xid = RecoveryInProgress() ? 0 : U64FromFullTransactionId(GetTopFullTransactionId());
@@ -115,10 +118,10 @@ void stamp(State& s) {
 /// Room for as many as an entry has tags, left as it is until it is used: most entries have few.
 template <class T>
 class Room {
-  public:
+public:
     T* at(std::size_t i) noexcept { return reinterpret_cast<T*>(bytes_) + i; }
 
-  private:
+private:
     static_assert(std::is_trivially_destructible_v<T>);
     alignas(T) std::byte bytes_[core::kMaxTags * sizeof(T)];
 };
@@ -174,7 +177,8 @@ void finish(State& s, bool committed) noexcept {
         core::SessionSlot& own = session();
         // Only now, after the transaction is visible or gone.
         own.mark.version.store(0, std::memory_order_release);
-        if (s.first_stamp != 0 && s.prepared == nullptr) region().clock().end(s.first_stamp, s.last_stamp, s.xid);
+        if (s.first_stamp != 0 && s.prepared == nullptr)
+            region().clock().end(s.first_stamp, s.last_stamp, s.xid);
         if (own.hits.used()) {
             const TimestampTz now = GetCurrentStatementStartTimestamp();
             if (now - s.hits_flushed_at >= USECS_PER_SEC || now < s.hits_flushed_at) {
@@ -214,7 +218,8 @@ void on_transaction(XactEvent event, void* /*argument*/) {
             if (s.first_stamp != 0 || s.pending.has_sets()) testing::reach(testing::Stop::kCommitting);
             break;
         case XACT_EVENT_COMMIT:
-            if (testing::breaks(testing::Break::kStampLate) && TransactionIdIsValid(GetTopTransactionIdIfAny())) {
+            if (testing::breaks(testing::Break::kStampLate) &&
+                TransactionIdIsValid(GetTopTransactionIdIfAny())) {
                 testing::pause();
                 stamp(s);
             }
@@ -232,12 +237,13 @@ void on_transaction(XactEvent event, void* /*argument*/) {
             release_own_prepared(s);
             finish(s, false);
             break;
-        default:   // parallel workers have nothing pending
+        default:  // parallel workers have nothing pending
             break;
     }
 }
 
-void on_subtransaction(SubXactEvent event, SubTransactionId /*id*/, SubTransactionId /*parent*/, void* /*argument*/) {
+void on_subtransaction(SubXactEvent event, SubTransactionId /*id*/, SubTransactionId /*parent*/,
+                       void* /*argument*/) {
     State& s = state();
     const int level = transaction_level();
     if (event == SUBXACT_EVENT_ABORT_SUB) {
@@ -250,7 +256,7 @@ void on_subtransaction(SubXactEvent event, SubTransactionId /*id*/, SubTransacti
     }
 }
 
-}   // namespace
+}  // namespace
 
 Pending& pending() noexcept { return state().pending; }
 
@@ -277,7 +283,8 @@ void stamp_if_ending() noexcept {
 
 core::Quota quota() noexcept {
     const std::uint64_t bytes = region().header().bytes / 100;
-    return {bytes * static_cast<unsigned>(settings::max_private_memory), bytes * static_cast<unsigned>(settings::max_private_total)};
+    return {bytes * static_cast<unsigned>(settings::max_private_memory),
+            bytes * static_cast<unsigned>(settings::max_private_total)};
 }
 
 void init_transaction() {
@@ -285,4 +292,4 @@ void init_transaction() {
     RegisterSubXactCallback(on_subtransaction, nullptr);
 }
 
-}   // namespace cache_ext::pg
+}  // namespace cache_ext::pg

@@ -41,4 +41,4 @@ core::Quota quota() noexcept;
 /// Registers the callbacks. Called once, from _PG_init.
 void init_transaction();
 
-}   // namespace cache_ext::pg
+}  // namespace cache_ext::pg

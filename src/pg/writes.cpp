@@ -44,15 +44,19 @@ core::Id128 relation_space() noexcept { return {kRelationSpace, MyDatabaseId}; }
 
 std::uint64_t watch_hash(Oid relation) noexcept { return core::Watches::hash(relation_space(), relation); }
 
-bool is_watched(void* /*context*/, Oid relation) noexcept { return region().watches().watched(watch_hash(relation)); }
+bool is_watched(void* /*context*/, Oid relation) noexcept {
+    return region().watches().watched(watch_hash(relation));
+}
 
 /// The oldest transaction that may be unfinished for any snapshot of this database, with 64 bits. `relation`: one of those that are meant.
 core::FullXid oldest_unfinished(Oid relation) {
     // The server works this out for a table of this database; for none it takes all databases together, which is only more cautious. A table that
     // this transaction has just created has other rules.
     Relation table = OidIsValid(relation) ? try_relation_open(relation, NoLock) : nullptr;
-    const bool plain = table != nullptr && (table->rd_rel->relkind == RELKIND_RELATION || table->rd_rel->relkind == RELKIND_MATVIEW) &&
-                       !RELATION_IS_LOCAL(table);
+    const bool plain =
+        table != nullptr &&
+        (table->rd_rel->relkind == RELKIND_RELATION || table->rd_rel->relkind == RELKIND_MATVIEW) &&
+        !RELATION_IS_LOCAL(table);
     const TransactionId oldest = GetOldestNonRemovableTransactionId(plain ? table : nullptr);
     if (table != nullptr) relation_close(table, NoLock);
     const core::FullXid next = U64FromFullTransactionId(ReadNextFullTransactionId());
@@ -61,7 +65,9 @@ core::FullXid oldest_unfinished(Oid relation) {
 
 // --- what the counts do not show ----------------------------------------------------------------------
 
-bool is_temporary(const RangeVar* relation) noexcept { return relation->relpersistence == RELPERSISTENCE_TEMP; }
+bool is_temporary(const RangeVar* relation) noexcept {
+    return relation->relpersistence == RELPERSISTENCE_TEMP;
+}
 
 /// Whether everything that the statement drops is a temporary table.
 bool drops_temporary_only(const DropStmt* drop) {
@@ -122,14 +128,15 @@ bool changes_definitions(const Node* statement) {
     }
 }
 
-void process_utility(PlannedStmt* statement, const char* source, bool read_only_tree, ProcessUtilityContext context, ParamListInfo params,
-                     QueryEnvironment* environment, DestReceiver* destination, QueryCompletion* completion) {
+void process_utility(PlannedStmt* statement, const char* source, bool read_only_tree,
+                     ProcessUtilityContext context, ParamListInfo params, QueryEnvironment* environment,
+                     DestReceiver* destination, QueryCompletion* completion) {
     note_statement(true);
     // A part of a statement is judged with the whole.
     const bool changes = context != PROCESS_UTILITY_SUBCOMMAND && changes_definitions(statement->utilityStmt);
     if (changes) note_untracked_write();
-    (previous_utility != nullptr ? previous_utility : standard_ProcessUtility)(statement, source, read_only_tree, context, params, environment,
-                                                                               destination, completion);
+    (previous_utility != nullptr ? previous_utility : standard_ProcessUtility)(
+        statement, source, read_only_tree, context, params, environment, destination, completion);
     // Some commit on the way and go on in another transaction.
     if (changes && IsTransactionState()) note_untracked_write();
 }
@@ -138,23 +145,28 @@ void process_utility(PlannedStmt* statement, const char* source, bool read_only_
 void access_object(ObjectAccessType access, Oid catalog, Oid object, int part, void* argument) {
     if (previous_access != nullptr) previous_access(access, catalog, object, part, argument);
     if (access != OAT_DROP && access != OAT_POST_ALTER) return;
-    if (catalog != RelationRelationId && catalog != InheritsRelationId && catalog != ProcedureRelationId && catalog != PolicyRelationId &&
-        catalog != RewriteRelationId) {
+    if (catalog != RelationRelationId && catalog != InheritsRelationId && catalog != ProcedureRelationId &&
+        catalog != PolicyRelationId && catalog != RewriteRelationId) {
         return;
     }
-    const bool internal = access == OAT_DROP ? argument != nullptr && (static_cast<ObjectAccessDrop*>(argument)->dropflags & PERFORM_DELETION_INTERNAL) != 0
-                                             : argument != nullptr && static_cast<ObjectAccessPostAlter*>(argument)->is_internal;
+    const bool internal =
+        access == OAT_DROP
+            ? argument != nullptr &&
+                  (static_cast<ObjectAccessDrop*>(argument)->dropflags & PERFORM_DELETION_INTERNAL) != 0
+            : argument != nullptr && static_cast<ObjectAccessPostAlter*>(argument)->is_internal;
     if (internal) return;
     if (catalog == RelationRelationId) {
         const char kind = get_rel_relkind(object);
-        if (kind == RELKIND_INDEX || kind == RELKIND_PARTITIONED_INDEX || get_rel_persistence(object) == RELPERSISTENCE_TEMP) return;
+        if (kind == RELKIND_INDEX || kind == RELKIND_PARTITIONED_INDEX ||
+            get_rel_persistence(object) == RELPERSISTENCE_TEMP)
+            return;
     } else if (catalog == RewriteRelationId && access == OAT_DROP) {
-        return;   // goes with its view, or by a statement
+        return;  // goes with its view, or by a statement
     }
     note_untracked_write();
 }
 
-}   // namespace
+}  // namespace
 
 RelationTag::RelationTag(Oid relation) noexcept {
     bytes_ = static_cast<std::size_t>(std::to_chars(text_, text_ + sizeof text_, relation).ptr - text_);
@@ -174,13 +186,16 @@ Oid RelationTag::relation_of(std::string_view text) noexcept {
 bool tracks_writes() noexcept { return preloaded; }
 
 bool has_own_writes() noexcept {
-    return preloaded && TransactionIdIsValid(GetTopTransactionIdIfAny()) && region() && region().watches().any();
+    return preloaded && TransactionIdIsValid(GetTopTransactionIdIfAny()) && region() &&
+           region().watches().any();
 }
 
 bool wrote_relation(Oid relation) {
     if (untracked) return true;
     return OidIsValid(relation) &&
-           any_written_relation([](void* wanted, Oid written) { return *static_cast<const Oid*>(wanted) == written; }, &relation);
+           any_written_relation(
+               [](void* wanted, Oid written) { return *static_cast<const Oid*>(wanted) == written; },
+               &relation);
 }
 
 std::vector<Oid> own_writes() {
@@ -205,7 +220,9 @@ bool wrote_watched() {
 
 void stamp_writes(core::Version version) {
     const auto stamp = [](void* at, Oid relation) {
-        if (is_watched(nullptr, relation)) region().store().stamp_tag(region().base(), RelationTag(relation).name(), *static_cast<const core::Version*>(at));
+        if (is_watched(nullptr, relation))
+            region().store().stamp_tag(region().base(), RelationTag(relation).name(),
+                                       *static_cast<const core::Version*>(at));
         return false;
     };
     if (untracked) {
@@ -219,14 +236,18 @@ bool watch_relations(const Oid* relations, int count) {
     core::Watches& watches = region().watches();
     core::FullXid newest = 0;
     const auto watch = [&](Oid relation) {
-        newest = std::max(newest, watches.watch(watch_hash(relation), [] { return U64FromFullTransactionId(ReadNextFullTransactionId()); }));
+        newest = std::max(newest, watches.watch(watch_hash(relation), [] {
+            return U64FromFullTransactionId(ReadNextFullTransactionId());
+        }));
     };
     watch(kAnyRelation);
-    for (int i = 0; i < count; ++i) watch(relations[i]);
+    for (int i = 0; i < count; ++i)
+        watch(relations[i]);
     if (newest == 0) return true;
     if (oldest_unfinished(count > 0 ? relations[0] : InvalidOid) < newest) return false;
     watches.ripen(watch_hash(kAnyRelation));
-    for (int i = 0; i < count; ++i) watches.ripen(watch_hash(relations[i]));
+    for (int i = 0; i < count; ++i)
+        watches.ripen(watch_hash(relations[i]));
     return true;
 }
 
@@ -236,9 +257,11 @@ void note_untracked_write() noexcept {
 }
 
 void note_statement(bool writes) noexcept {
-    if (!pgstat_track_counts) [[unlikely]] untracked = true;
+    if (!pgstat_track_counts) [[unlikely]]
+        untracked = true;
     // Other libraries' work before the commit: what it writes cannot be awaited.
-    if (writes && is_ending()) [[unlikely]] note_untracked_write();
+    if (writes && is_ending()) [[unlikely]]
+        note_untracked_write();
 }
 
 void forget_writes() noexcept { untracked = false; }
@@ -252,4 +275,4 @@ void init_writes() {
     object_access_hook = access_object;
 }
 
-}   // namespace cache_ext::pg
+}  // namespace cache_ext::pg

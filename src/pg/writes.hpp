@@ -16,7 +16,7 @@ inline constexpr Oid kAnyRelation = InvalidOid;
 
 /// The tag of a relation of this database, in a space of its own where no tag that a user may name can be. Refers to itself: not copied.
 class RelationTag {
-  public:
+public:
     explicit RelationTag(Oid relation) noexcept;
     RelationTag(const RelationTag&) = delete;
     RelationTag& operator=(const RelationTag&) = delete;
@@ -25,7 +25,7 @@ class RelationTag {
     /// The relation that a tag of that space names.
     static Oid relation_of(std::string_view text) noexcept;
 
-  private:
+private:
     char text_[12];
     std::size_t bytes_;
 };
@@ -66,4 +66,4 @@ void forget_writes() noexcept;
 /// Installs the hooks. Called once, from _PG_init.
 void init_writes();
 
-}   // namespace cache_ext::pg
+}  // namespace cache_ext::pg

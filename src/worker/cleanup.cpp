@@ -48,7 +48,8 @@ void each_bucket(Visit&& visit) {
 Oid open_log(const pg::Space& space) {
     const Oid table = get_relname_relid(kLog, space.schema);
     if (!OidIsValid(table) || get_rel_relkind(table) != RELKIND_RELATION) return InvalidOid;
-    if (getExtensionOfObject(RelationRelationId, table) != get_extension_oid(kExtension, true)) return InvalidOid;
+    if (getExtensionOfObject(RelationRelationId, table) != get_extension_oid(kExtension, true))
+        return InvalidOid;
     if (!ConditionalLockRelationOid(table, RowExclusiveLock)) return InvalidOid;
     if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(table))) return table;
     UnlockRelationOid(table, RowExclusiveLock);
@@ -64,25 +65,31 @@ Oid owner_of(Oid table) {
 }
 
 void execute(const char* sql, int count, Oid* types, Datum* values) {
-    if (SPI_execute_with_args(sql, count, types, values, nullptr, false, 0) < 0) elog(ERROR, "could not write to %s", kLog);
+    if (SPI_execute_with_args(sql, count, types, values, nullptr, false, 0) < 0)
+        elog(ERROR, "could not write to %s", kLog);
 }
 
 void insert_row(Oid table, Source source, const core::Swept& swept, double duration_ms) {
     SPI_connect();
-    const char* name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)), get_rel_name(table));
+    const char* name =
+        quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)), get_rel_name(table));
     Oid types[] = {TEXTOID, INT8OID, INT8OID, INT8OID, FLOAT8OID};
-    Datum values[] = {CStringGetTextDatum(source == Source::kWorker ? "worker" : "function"), Int64GetDatum(swept.expired), Int64GetDatum(swept.dead),
+    Datum values[] = {CStringGetTextDatum(source == Source::kWorker ? "worker" : "function"),
+                      Int64GetDatum(swept.expired), Int64GetDatum(swept.dead),
                       Int64GetDatum(static_cast<std::int64_t>(swept.remaining)), Float8GetDatum(duration_ms)};
     execute(psprintf("INSERT INTO %s (source, expired_entries, dead_entries, remaining_entries, duration_ms) "
                      "VALUES ($1, $2::integer, $3::integer, $4, $5)",
                      name),
             5, types, values);
-    execute(psprintf("DELETE FROM %s WHERE cleaned_at < clock_timestamp() - interval '%d days'", name, kLogDays), 0, nullptr, nullptr);
-    execute(psprintf("DELETE FROM %s WHERE id <= (SELECT max(id) - %d FROM %s)", name, kLogRows, name), 0, nullptr, nullptr);
+    execute(
+        psprintf("DELETE FROM %s WHERE cleaned_at < clock_timestamp() - interval '%d days'", name, kLogDays),
+        0, nullptr, nullptr);
+    execute(psprintf("DELETE FROM %s WHERE id <= (SELECT max(id) - %d FROM %s)", name, kLogRows, name), 0,
+            nullptr, nullptr);
     SPI_finish();
 }
 
-}   // namespace
+}  // namespace
 
 core::Swept sweep_space(const core::Id128& space, double& duration_ms) {
     instr_time started;
@@ -94,7 +101,8 @@ core::Swept sweep_space(const core::Id128& space, double& duration_ms) {
     const TimestampTz now = GetCurrentTimestamp();
     pg::region().store().gather_hits(pg::region().base(), now);
     each_bucket([&](std::uint32_t bucket) {
-        core::sweep_bucket(pg::region(), bucket, now, swept, [&](const core::EntryInfo& e) { return e.space == space; });
+        core::sweep_bucket(pg::region(), bucket, now, swept,
+                           [&](const core::EntryInfo& e) { return e.space == space; });
         core::sweep_bucket(pg::region(), bucket, now, nobodys, [&](const core::EntryInfo& e) {
             return (e.dead || e.expires_at <= now) && !(e.space == space) && duties.find(e.space) < 0;
         });
@@ -109,7 +117,8 @@ core::Swept sweep_space(const core::Id128& space, double& duration_ms) {
 
 void drop_space(const core::Id128& space) {
     each_bucket([&](std::uint32_t bucket) {
-        pg::region().store().remove_if(pg::region().base(), bucket, [&](const core::EntryInfo& e) { return e.space == space; });
+        pg::region().store().remove_if(pg::region().base(), bucket,
+                                       [&](const core::EntryInfo& e) { return e.space == space; });
     });
     pg::region().duties().forget(space);
 }
@@ -128,8 +137,10 @@ void write_log(const pg::Space& space, Source source, const core::Swept& swept, 
             int security = 0;
             GetUserIdAndSecContext(&user, &security);
             const int settings = NewGUCNestLevel();
-            SetUserIdAndSecContext(owner_of(table), security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-            (void)set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+            SetUserIdAndSecContext(owner_of(table),
+                                   security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+            (void)set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+                                    GUC_ACTION_SAVE, true, 0, false);
             PushActiveSnapshot(GetTransactionSnapshot());
             insert_row(table, source, swept, duration_ms);
             PopActiveSnapshot();
@@ -149,11 +160,12 @@ void write_log(const pg::Space& space, Source source, const core::Swept& swept, 
         MemoryContextSwitchTo(context);
         CurrentResourceOwner = resources;
         // Whoever was told to stop does.
-        if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN) ReThrowError(error);
+        if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
+            ReThrowError(error);
         ereport(WARNING, (errmsg("could not write to \"%s\": %s", kLog, error->message)));
         FreeErrorData(error);
     }
     PG_END_TRY();
 }
 
-}   // namespace cache_ext::worker
+}  // namespace cache_ext::worker

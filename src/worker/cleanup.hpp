@@ -23,4 +23,4 @@ enum class Source : std::uint8_t { kFunction, kWorker };
 /// has changed it), it is left out: a WARNING at most. Needs a transaction that may write.
 void write_log(const pg::Space& space, Source source, const core::Swept& swept, double duration_ms);
 
-}   // namespace cache_ext::worker
+}  // namespace cache_ext::worker

@@ -69,7 +69,9 @@ void look_through(Survey& survey) {
                 survey.removable[place] += removable ? 1 : 0;
             }
         });
-        if (homeless) core::sweep_bucket(pg::region(), bucket, now, nobodys, [&](const core::EntryInfo& e) { return duties.find(e.space) < 0; });
+        if (homeless)
+            core::sweep_bucket(pg::region(), bucket, now, nobodys,
+                               [&](const core::EntryInfo& e) { return duties.find(e.space) < 0; });
     }
     pg::session().counters.add(core::Counter::kExpired, nobodys.expired);
 }
@@ -88,7 +90,8 @@ Database look_database_up(std::uint32_t oid) {
     // The heap: an index cannot be opened before a database has been.
     SysScanDesc scan = systable_beginscan(catalog, InvalidOid, false, nullptr, 1, &key);
     if (HeapTuple tuple = systable_getnext(scan); HeapTupleIsValid(tuple)) {
-        result = reinterpret_cast<Form_pg_database>(GETSTRUCT(tuple))->datallowconn ? Database::kOpen : Database::kClosed;
+        result = reinterpret_cast<Form_pg_database>(GETSTRUCT(tuple))->datallowconn ? Database::kOpen
+                                                                                    : Database::kClosed;
     }
     systable_endscan(scan);
     table_close(catalog, AccessShareLock);
@@ -148,7 +151,8 @@ std::int64_t attend_to_all() {
         Survey survey;
         look_through(survey);
         for (std::int32_t i = 0; i < core::Duties::kDatabases; ++i) {
-            if (duties.due(i, GetCurrentTimestamp(), interval()) && !attend(i, survey)) sleep = std::min(sleep, kBusyMs);
+            if (duties.due(i, GetCurrentTimestamp(), interval()) && !attend(i, survey))
+                sleep = std::min(sleep, kBusyMs);
         }
         pgstat_report_activity(STATE_IDLE, nullptr);
     }
@@ -163,7 +167,7 @@ std::int64_t attend_to_all() {
     return std::max(sleep, kLeastMs);
 }
 
-}   // namespace
+}  // namespace
 
 void register_launcher() {
     BackgroundWorker launcher{};
@@ -178,7 +182,7 @@ void register_launcher() {
     RegisterBackgroundWorker(&launcher);
 }
 
-}   // namespace cache_ext::worker
+}  // namespace cache_ext::worker
 
 extern "C" void cache_ext_launcher_main(Datum /*argument*/) {
     using namespace cache_ext;
@@ -200,7 +204,8 @@ extern "C" void cache_ext_launcher_main(Datum /*argument*/) {
             ProcessConfigFile(PGC_SIGHUP);
         }
         const std::int64_t sleep = attend_to_all();
-        WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, static_cast<long>(sleep), PG_WAIT_EXTENSION);
+        WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, static_cast<long>(sleep),
+                  PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);
         CHECK_FOR_INTERRUPTS();
     }

@@ -9,4 +9,4 @@ namespace cache_ext::worker {
 /// Has the postmaster start it, and start it again should it end. Called once, where the library is being preloaded.
 void register_launcher();
 
-}   // namespace cache_ext::worker
+}  // namespace cache_ext::worker

@@ -73,7 +73,7 @@ void work(const core::Duty& duty) {
     pgstat_report_activity(STATE_RUNNING, "cache_ext: sweeping");
     double duration_ms = 0;
     const core::Swept swept = sweep_space(duty.space, duration_ms);
-    if (swept.remaining == 0) pg::region().duties().forget(duty.space);   // noted again with the next set
+    if (swept.remaining == 0) pg::region().duties().forget(duty.space);  // noted again with the next set
 
     begin("cache_ext: writing the cleanup log");
     if (!XactReadOnly) write_log(space, Source::kWorker, swept, duration_ms);
@@ -82,8 +82,11 @@ void work(const core::Duty& duty) {
 
 /// A session's commit: notes the database if there is something of it in the cache, and starts a worker where nobody else does.
 void on_transaction(XactEvent event, void* /*argument*/) noexcept {
-    if (event != XACT_EVENT_PRE_COMMIT || pg::detail::session == nullptr || is_worker || IsParallelWorker()) return;
-    if (!pg::detail::space_valid || !pg::detail::space.exists || pg::detail::disabled->load(std::memory_order_relaxed)) return;
+    if (event != XACT_EVENT_PRE_COMMIT || pg::detail::session == nullptr || is_worker || IsParallelWorker())
+        return;
+    if (!pg::detail::space_valid || !pg::detail::space.exists ||
+        pg::detail::disabled->load(std::memory_order_relaxed))
+        return;
 
     static constinit TimestampTz looked_at = 0;
     static constinit std::uint64_t sets_seen = 0;
@@ -100,10 +103,11 @@ void on_transaction(XactEvent event, void* /*argument*/) noexcept {
     if (place < 0 && sets_something) place = duties.note(space, MyDatabaseId, now);
     sets_seen = sets;
     noted = place >= 0;
-    if (noted && duties.launcher().load(std::memory_order_relaxed) == 0 && duties.due(place, now, interval())) start(place, 0);
+    if (noted && duties.launcher().load(std::memory_order_relaxed) == 0 && duties.due(place, now, interval()))
+        start(place, 0);
 }
 
-}   // namespace
+}  // namespace
 
 core::Timestamp interval() noexcept { return std::int64_t{pg::settings::cleanup_interval_s} * USECS_PER_SEC; }
 
@@ -150,7 +154,7 @@ void init_worker() {
     RegisterXactCallback([](XactEvent event, void* argument) { on_transaction(event, argument); }, nullptr);
 }
 
-}   // namespace cache_ext::worker
+}  // namespace cache_ext::worker
 
 /// The worker. It ends as soon as it is done or told to: a process in a database keeps that from being dropped or copied, for five seconds by waiting and
 /// then by an error.
@@ -175,7 +179,8 @@ extern "C" void cache_ext_worker_main(Datum argument) {
     set("default_transaction_read_only", "off");
     set("default_transaction_isolation", "read committed");
 
-    if (!pg::attached() || !pg::region().duties().sit_down(DatumGetInt32(argument), duty.database, MyProcPid)) proc_exit(0);
+    if (!pg::attached() || !pg::region().duties().sit_down(DatumGetInt32(argument), duty.database, MyProcPid))
+        proc_exit(0);
     own_seat = DatumGetInt32(argument);
     before_shmem_exit(leave_seat, Datum{0});
     work(duty);

@@ -25,4 +25,4 @@ const char* state() noexcept;
 /// Registers the launcher where the library is being preloaded, and what sessions do elsewhere. Called once, from _PG_init.
 void init_worker();
 
-}   // namespace cache_ext::worker
+}  // namespace cache_ext::worker

@@ -36,7 +36,7 @@ Region& region() {
     return made;
 }
 
-}   // namespace
+}  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     if (size == 0) return 0;
@@ -45,7 +45,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (data[0] % 8 != 0) reader.trust_checksums();
     ArchiveOrigin origin;
     if (!reader.begin(origin)) return 0;
-    restore(region(), reader, {}, [](Encoding) noexcept { return true; }, 1000);
+    restore(
+        region(), reader, {}, [](Encoding) noexcept { return true; }, 1000);
     if (!region().store().check(region().base())) std::abort();
     clear(region());
     if (region().store().usage().entries != 0) std::abort();

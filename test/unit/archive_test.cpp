@@ -18,7 +18,8 @@ struct ArchiveRegion {
     std::unique_ptr<void, decltype(&std::free)> memory;
     Region region;
 
-    explicit ArchiveRegion(std::uint64_t seed, std::size_t bytes = 4 << 20) : memory(std::aligned_alloc(4096, bytes), &std::free) {
+    explicit ArchiveRegion(std::uint64_t seed, std::size_t bytes = 4 << 20)
+        : memory(std::aligned_alloc(4096, bytes), &std::free) {
         std::memset(memory.get(), 0, bytes);
         RegionOptions options;
         options.bytes = bytes;
@@ -28,11 +29,12 @@ struct ArchiveRegion {
         region = Region::create(memory.get(), options);
     }
 
-    Put put(const Scope& scope, std::string_view key, std::string_view value, std::initializer_list<std::string_view> tags = {},
-            Timestamp expires_at = kNow + 1000) const {
+    Put put(const Scope& scope, std::string_view key, std::string_view value,
+            std::initializer_list<std::string_view> tags = {}, Timestamp expires_at = kNow + 1000) const {
         Store& store = region.store();
         std::vector<TagName> names;
-        for (const auto tag : tags) names.push_back({scope.space, tag, store.tags().hash(scope.space, tag)});
+        for (const auto tag : tags)
+            names.push_back({scope.space, tag, store.tags().hash(scope.space, tag)});
         NewEntry e;
         e.scope = &scope;
         e.key = {scope.id, key, store.key_hash(scope.id, key)};
@@ -49,7 +51,8 @@ struct ArchiveRegion {
     Found find(const Scope& scope, std::string_view key, std::string* value = nullptr) const {
         Store& store = region.store();
         Lookup found;
-        const Found result = store.find(region.base(), {scope.id, key, store.key_hash(scope.id, key)}, region.clock().now(), kNow, found);
+        const Found result = store.find(region.base(), {scope.id, key, store.key_hash(scope.id, key)},
+                                        region.clock().now(), kNow, found);
         if (result == Found::kHit) {
             store.touch(region.base(), found, kNow);
             if (value != nullptr) {
@@ -62,7 +65,8 @@ struct ArchiveRegion {
 
     Version invalidate(const Scope& scope, std::string_view tag) const {
         const Version version = region.clock().stamp(region.session(1).mark, 10);
-        region.store().stamp_tag(region.base(), {scope.space, tag, region.store().tags().hash(scope.space, tag)}, version);
+        region.store().stamp_tag(region.base(),
+                                 {scope.space, tag, region.store().tags().hash(scope.space, tag)}, version);
         region.session(1).mark.version.store(0);
         return version;
     }
@@ -97,7 +101,8 @@ const Scope kMineElsewhere{{9, 10}, {3, 4}, {7, 8}, true};
 
 ArchiveOrigin origin() {
     ArchiveOrigin o;
-    for (std::size_t i = 0; i < o.words.size(); ++i) o.words[i] = i * 1000 + 1;
+    for (std::size_t i = 0; i < o.words.size(); ++i)
+        o.words[i] = i * 1000 + 1;
     return o;
 }
 
@@ -110,7 +115,8 @@ Bytes archive(const Region& region, Timestamp now = kNow) {
 
 bool any_encoding(Encoding) noexcept { return true; }
 
-Restored read_back(Bytes& b, const Region& region, Timestamp now = kNow, bool (*readable)(Encoding) noexcept = any_encoding) {
+Restored read_back(Bytes& b, const Region& region, Timestamp now = kNow,
+                   bool (*readable)(Encoding) noexcept = any_encoding) {
     b.at = 0;
     ArchiveReader reader(Bytes::source, &b, b.bytes.size());
     ArchiveOrigin o;
@@ -130,8 +136,16 @@ struct Facts {
 std::map<std::string, Facts> facts_of(const Region& region) {
     std::map<std::string, Facts> all;
     region.store().for_each_alone(region.base(), [&](const EntryInfo& e, bool) {
-        Facts f{{}, e.hits, e.used_at, e.compute_us, e.created_at, e.expires_at, region.store().owner_of(region.base(), e), e.is_private};
-        for (std::uint32_t i = 0; i < e.tag_count; ++i) f.tags += std::string(Store::tag(region.base(), e.tags[i]).text()) + ";";
+        Facts f{{},
+                e.hits,
+                e.used_at,
+                e.compute_us,
+                e.created_at,
+                e.expires_at,
+                region.store().owner_of(region.base(), e),
+                e.is_private};
+        for (std::uint32_t i = 0; i < e.tag_count; ++i)
+            f.tags += std::string(Store::tag(region.base(), e.tags[i]).text()) + ";";
         all[std::string(e.key) + "/" + std::to_string(e.scope.hi)] = f;
     });
     return all;
@@ -148,8 +162,11 @@ TEST(Archive, brings_everything_back) {
     EXPECT_EQ(before.region.duties().note({3, 4}, 16384, kNow - 50), 0);
     Lookup found;
     Store& store = before.region.store();
-    ASSERT_EQ(store.find(before.region.base(), {kMine.id, "a", store.key_hash(kMine.id, "a")}, 1, kNow, found), Found::kHit);
-    for (int i = 0; i < 3; ++i) store.count_hit(before.region.base(), before.region.session(1), found, kNow);
+    ASSERT_EQ(
+        store.find(before.region.base(), {kMine.id, "a", store.key_hash(kMine.id, "a")}, 1, kNow, found),
+        Found::kHit);
+    for (int i = 0; i < 3; ++i)
+        store.count_hit(before.region.base(), before.region.session(1), found, kNow);
 
     Bytes b = archive(before.region);
     const ArchiveRegion after(2);
@@ -170,7 +187,7 @@ TEST(Archive, brings_everything_back) {
 
 TEST(Archive, what_comes_back_can_be_invalidated) {
     const ArchiveRegion before(1);
-    before.invalidate(kShared, "other");   // the old clock is ahead
+    before.invalidate(kShared, "other");  // the old clock is ahead
     ASSERT_EQ(before.put(kShared, "a", "1", {"t"}), Put::kStored);
     ASSERT_EQ(before.put(kShared, "b", "1", {"other"}), Put::kStored);
     Bytes b = archive(before.region);
@@ -185,9 +202,12 @@ TEST(Archive, what_comes_back_can_be_invalidated) {
 TEST(Archive, what_an_entry_depends_on_is_watched_again) {
     const ArchiveRegion before(1);
     const Id128 relations{77, 5};
-    const auto name = [&](const Region& region, std::string_view text) { return TagName{relations, text, region.store().tags().hash(relations, text)}; };
-    const std::array<TagName, 3> tags{TagName{kShared.space, "16385", before.region.store().tags().hash(kShared.space, "16385")},
-                                      name(before.region, "16384"), name(before.region, "0")};
+    const auto name = [&](const Region& region, std::string_view text) {
+        return TagName{relations, text, region.store().tags().hash(relations, text)};
+    };
+    const std::array<TagName, 3> tags{
+        TagName{kShared.space, "16385", before.region.store().tags().hash(kShared.space, "16385")},
+        name(before.region, "16384"), name(before.region, "0")};
     NewEntry e;
     e.scope = &kShared;
     e.key = {kShared.id, "a", before.region.store().key_hash(kShared.id, "a")};
@@ -204,11 +224,14 @@ TEST(Archive, what_an_entry_depends_on_is_watched_again) {
         ASSERT_TRUE(read_back(b, after.region).complete);
         const Watches& watches = after.region.watches();
         EXPECT_TRUE(watches.any());
-        EXPECT_TRUE(watches.watched(Watches::hash(relations, 16384)) && watches.watched(Watches::hash(relations, 0)));
+        EXPECT_TRUE(watches.watched(Watches::hash(relations, 16384)) &&
+                    watches.watched(Watches::hash(relations, 0)));
         EXPECT_FALSE(watches.watched(Watches::hash(relations, 16385))) << "a user's tag";
         ASSERT_EQ(after.find(kShared, "a"), Found::kHit);
         const Version version = after.region.clock().stamp(after.region.session(1).mark, 10);
-        after.region.store().stamp_tag(after.region.base(), is_relation ? name(after.region, "16384") : name(after.region, "16385"), version);
+        after.region.store().stamp_tag(
+            after.region.base(), is_relation ? name(after.region, "16384") : name(after.region, "16385"),
+            version);
         EXPECT_EQ(after.find(kShared, "a"), is_relation ? Found::kInvalidated : Found::kHit);
     }
 }
@@ -239,7 +262,8 @@ TEST(Archive, leaves_out_what_cannot_be_read) {
 TEST(Archive, fits_a_smaller_region_by_evicting_the_oldest) {
     const ArchiveRegion before(1, 8 << 20);
     const std::string value(10'000, 'v');
-    for (int i = 0; i < 400; ++i) ASSERT_EQ(before.put(kShared, "k" + std::to_string(i), value), Put::kStored);
+    for (int i = 0; i < 400; ++i)
+        ASSERT_EQ(before.put(kShared, "k" + std::to_string(i), value), Put::kStored);
     Bytes b = archive(before.region);
     const ArchiveRegion after(2, 2 << 20);
     EXPECT_TRUE(read_back(b, after.region).complete);
@@ -253,7 +277,8 @@ TEST(Archive, fits_a_smaller_region_by_evicting_the_oldest) {
 TEST(Archive, any_truncation_leaves_nothing) {
     const ArchiveRegion before(1);
     before.region.duties().note({3, 4}, 5, kNow);
-    for (int i = 0; i < 5; ++i) ASSERT_EQ(before.put(i % 2 ? kShared : kMine, "k" + std::to_string(i), "value", {"t"}), Put::kStored);
+    for (int i = 0; i < 5; ++i)
+        ASSERT_EQ(before.put(i % 2 ? kShared : kMine, "k" + std::to_string(i), "value", {"t"}), Put::kStored);
     const Bytes whole = archive(before.region);
     const ArchiveRegion after(2);
     for (std::size_t size = 0; size < whole.bytes.size(); ++size) {
@@ -270,7 +295,8 @@ TEST(Archive, any_truncation_leaves_nothing) {
 
 TEST(Archive, any_flipped_bit_leaves_nothing) {
     const ArchiveRegion before(1);
-    for (int i = 0; i < 3; ++i) ASSERT_EQ(before.put(i % 2 ? kShared : kMine, "k" + std::to_string(i), "value", {"t"}), Put::kStored);
+    for (int i = 0; i < 3; ++i)
+        ASSERT_EQ(before.put(i % 2 ? kShared : kMine, "k" + std::to_string(i), "value", {"t"}), Put::kStored);
     const Bytes whole = archive(before.region);
     const ArchiveRegion after(2);
     for (std::size_t bit = 0; bit < whole.bytes.size() * 8; ++bit) {
@@ -284,13 +310,16 @@ TEST(Archive, any_flipped_bit_leaves_nothing) {
 TEST(Archive, garbage_behind_good_checksums_does_no_harm) {
     const ArchiveRegion before(1);
     before.region.duties().note({3, 4}, 5, kNow);
-    for (int i = 0; i < 8; ++i) ASSERT_EQ(before.put(i % 2 ? kShared : kMine, "k" + std::to_string(i), "value", {"t", "u"}), Put::kStored);
+    for (int i = 0; i < 8; ++i)
+        ASSERT_EQ(before.put(i % 2 ? kShared : kMine, "k" + std::to_string(i), "value", {"t", "u"}),
+                  Put::kStored);
     const Bytes whole = archive(before.region);
     std::mt19937_64 random(7);
     const ArchiveRegion after(2);
     for (int round = 0; round < 3000; ++round) {
         Bytes b = whole;
-        for (int i = 0; i < 3; ++i) b.bytes[random() % b.bytes.size()] = static_cast<std::byte>(random());
+        for (int i = 0; i < 3; ++i)
+            b.bytes[random() % b.bytes.size()] = static_cast<std::byte>(random());
         ArchiveReader reader(Bytes::source, &b, b.bytes.size());
         reader.trust_checksums();
         ArchiveOrigin o;
@@ -328,7 +357,7 @@ TEST(Duties, a_sweep_is_due_after_the_interval) {
     EXPECT_FALSE(d.due(0, kNow + kInterval - 1, kInterval));
     EXPECT_TRUE(d.due(0, kNow + kInterval, kInterval));
     EXPECT_TRUE(d.due(0, kNow - 1, kInterval) == false);
-    EXPECT_TRUE(d.due(0, kNow - 2 * kInterval, kInterval));   // the clock was set back
+    EXPECT_TRUE(d.due(0, kNow - 2 * kInterval, kInterval));  // the clock was set back
     d.swept(space, 3, 4, kNow + kInterval);
     EXPECT_FALSE(d.due(0, kNow + kInterval, kInterval));
     EXPECT_EQ(d.get(0).expired, 3u);
@@ -350,7 +379,8 @@ TEST(Duties, a_new_space_takes_its_databases_place) {
 TEST(Duties, are_bounded) {
     const ArchiveRegion r(1);
     Duties& d = r.region.duties();
-    for (std::uint32_t i = 0; i < Duties::kDatabases; ++i) ASSERT_GE(d.note({i, i + 1}, i + 1, kNow), 0);
+    for (std::uint32_t i = 0; i < Duties::kDatabases; ++i)
+        ASSERT_GE(d.note({i, i + 1}, i + 1, kNow), 0);
     EXPECT_EQ(d.note({100, 100}, 100, kNow), -1);
     d.forget({7, 8});
     EXPECT_EQ(d.note({100, 100}, 100, kNow), 7);
@@ -360,7 +390,8 @@ TEST(Duties, two_workers_at_most_and_one_a_database) {
     const ArchiveRegion r(1);
     Duties& d = r.region.duties();
     const Timestamp due = kNow + kInterval;
-    for (std::uint32_t i = 0; i < 3; ++i) d.note({i, 1}, i + 1, kNow);
+    for (std::uint32_t i = 0; i < 3; ++i)
+        d.note({i, 1}, i + 1, kNow);
     const std::int32_t first = d.take_seat(0, due, kInterval);
     ASSERT_GE(first, 0);
     EXPECT_EQ(d.take_seat(0, due, kInterval), -1);
@@ -387,5 +418,5 @@ TEST(Duties, two_workers_at_most_and_one_a_database) {
     EXPECT_GE(d.take_seat(0, due + Duties::kPatience, kInterval), 0);
 }
 
-}   // namespace
-}   // namespace cache_ext::core
+}  // namespace
+}  // namespace cache_ext::core

@@ -20,7 +20,7 @@ struct Snapshot {
     FullXid xmax = 0;
     std::uint32_t xcnt = 0;
     FullXid own = 0;
-    std::vector<FullXid> running;   // sorted, without the own
+    std::vector<FullXid> running;  // sorted, without the own
 
     SnapshotView view(bool own_finished = false) const {
         SnapshotView v;
@@ -40,7 +40,7 @@ struct Snapshot {
 
 /// A clock, the transactions around it, and the clock's definition taken literally.
 class World {
-  public:
+public:
     World() { clock.init(1); }
 
     FullXid begin() {
@@ -54,7 +54,7 @@ class World {
     }
     void finish(FullXid xid) {
         latest = std::max(latest, xid);
-        running.erase(xid);   // visible and its mark cleared in one step; the threaded test takes them apart
+        running.erase(xid);  // visible and its mark cleared in one step; the threaded test takes them apart
     }
     Snapshot snapshot(FullXid own = 0) const {
         Snapshot s;
@@ -73,7 +73,8 @@ class World {
     void raise_floor() { raise_floor(settled()); }
     Version settled() const {
         Version bound = clock.now();
-        for (const auto& [xid, mark] : running) bound = clock.settled_bound(&mark, 1, sizeof(PendingMark), bound);
+        for (const auto& [xid, mark] : running)
+            bound = clock.settled_bound(&mark, 1, sizeof(PendingMark), bound);
         return bound;
     }
     void raise_floor(Version bound) {
@@ -222,7 +223,8 @@ TEST(Clock, of_two_snapshots_with_one_xmax_the_one_with_more_running_is_older) {
     w.raise_floor(bound);
     const Snapshot newer = w.snapshot();
     ASSERT_EQ(older.xmax, newer.xmax);
-    for (std::uint32_t i = 0; i < Clock::kRing; ++i) w.stamp(pin);   // the ring forgets a's registration
+    for (std::uint32_t i = 0; i < Clock::kRing; ++i)
+        w.stamp(pin);  // the ring forgets a's registration
     EXPECT_EQ(w.clock.of(older.view()), 1u);
     EXPECT_EQ(w.clock.of(newer.view()), bound);
 }
@@ -239,7 +241,9 @@ TEST(Clock, a_half_written_slot_counts_as_overwritten) {
     ASSERT_EQ(w.clock.of(s.view()), 11u);
 
     // What a stamper leaves for a moment: version 0 in a slot. The ring is the clock's last member, four words a slot.
-    auto* ring = reinterpret_cast<std::atomic<Version>*>(reinterpret_cast<std::byte*>(&w.clock) + sizeof(Clock)) - 4 * Clock::kRing;
+    auto* ring =
+        reinterpret_cast<std::atomic<Version>*>(reinterpret_cast<std::byte*>(&w.clock) + sizeof(Clock)) -
+        4 * Clock::kRing;
     ASSERT_EQ(ring[4 * 6].load(), 6u);
     ring[4 * 6].store(0);
     bool truncated = false;
@@ -262,13 +266,13 @@ TEST(Clock, agrees_with_its_definition_over_random_histories) {
         const unsigned max_running = 1 + static_cast<unsigned>(random() % 12);
         const bool floors = seed % 3 != 0;
         const int steps = 600 + static_cast<int>(random() % 4000);
-        Version half_bound = 0;   // a first half of raising the floor whose second half comes later
+        Version half_bound = 0;  // a first half of raising the floor whose second half comes later
         for (int step = 0; step < steps; ++step) {
             if (w.running.size() < max_running && chance(40)) w.begin();
             if (!w.running.empty() && chance(80)) {
                 auto it = w.running.begin();
                 std::advance(it, static_cast<long>(random() % w.running.size()));
-                if (seed % 2 == 0 && it == w.running.begin() && !chance(2)) ++it;   // a long-running one
+                if (seed % 2 == 0 && it == w.running.begin() && !chance(2)) ++it;  // a long-running one
                 if (it != w.running.end()) {
                     if (chance(60)) w.stamp(it->first);
                     if (chance(50)) w.finish(it->first);
@@ -299,7 +303,8 @@ TEST(Clock, agrees_with_its_definition_over_random_histories) {
             }
         }
         // Once all have finished and the floor is raised, nothing holds the clock back.
-        while (!w.running.empty()) w.finish(w.running.begin()->first);
+        while (!w.running.empty())
+            w.finish(w.running.begin()->first);
         ASSERT_EQ(w.clock.of(w.snapshot().view()), w.clock.now());
     }
 }
@@ -317,5 +322,5 @@ TEST(Clock, a_snapshot_with_the_floors_own_age_may_use_it_whatever_runs) {
     }
 }
 
-}   // namespace
-}   // namespace cache_ext::core
+}  // namespace
+}  // namespace cache_ext::core

@@ -21,10 +21,10 @@ namespace {
 
 enum class Break {
     kNone,
-    kStampAfterVisible,   ///< the version is taken when others can see the write already
-    kBirthAtPut,   ///< the birth is the clock at the time of storing, not that of the snapshot that computed
-    kOwnBirthUnchecked,   ///< a value set by the writing transaction is born at its stamp, whatever else ran
-    kVersionBeforeClock,   ///< the clock moves on, and shows nobody pending, before the tags have the version and without a registration
+    kStampAfterVisible,  ///< the version is taken when others can see the write already
+    kBirthAtPut,  ///< the birth is the clock at the time of storing, not that of the snapshot that computed
+    kOwnBirthUnchecked,  ///< a value set by the writing transaction is born at its stamp, whatever else ran
+    kVersionBeforeClock,  ///< the clock moves on, and shows nobody pending, before the tags have the version and without a registration
 };
 
 struct Snapshot {
@@ -52,7 +52,7 @@ struct Snapshot {
 
 /// Rows with all their versions, and the transactions that wrote them: what a server has.
 class Database {
-  public:
+public:
     static constexpr unsigned kRows = 12;
     static constexpr FullXid kFirstXid = 1000;
     static constexpr std::size_t kMaxXids = 4'000'000;
@@ -98,13 +98,14 @@ class Database {
         const auto& history = rows_[row].history;
         for (auto at = history.rbegin(); at != history.rend(); ++at) {
             if (at->xid == s.own) return at->value;
-            if (view.finished(at->xid) && outcome_[at->xid - kFirstXid].load(std::memory_order_relaxed) == 1) return at->value;
+            if (view.finished(at->xid) && outcome_[at->xid - kFirstXid].load(std::memory_order_relaxed) == 1)
+                return at->value;
         }
         return 0;
     }
     std::mutex& writer_lock(unsigned row) { return rows_[row].writer; }
 
-  private:
+private:
     struct Written {
         FullXid xid;
         std::uint64_t value;
@@ -120,7 +121,8 @@ class Database {
     FullXid next_ = kFirstXid;
     FullXid latest_ = kFirstXid - 1;
     std::array<Row, kRows> rows_;
-    std::unique_ptr<std::atomic<std::uint8_t>[]> outcome_ = std::make_unique<std::atomic<std::uint8_t>[]>(kMaxXids);
+    std::unique_ptr<std::atomic<std::uint8_t>[]> outcome_ =
+        std::make_unique<std::atomic<std::uint8_t>[]>(kMaxXids);
 };
 
 /// What is cached: how an item is called, what it is computed from, and what its writers invalidate.
@@ -133,7 +135,7 @@ struct Item {
     std::vector<unsigned> rows;
     std::vector<std::string> tags;
 
-    static constexpr unsigned kKeyed = 12;   // how many are invalidated by their key
+    static constexpr unsigned kKeyed = 12;  // how many are invalidated by their key
     static Kind kind_of(unsigned n) {
         if (n % 8 == 5) return n / 8 < kKeyed ? kByKey : kByTags;
         return n % 8 < 5 ? kByTags : n % 8 == 6 ? kByPattern : kBySpace;
@@ -171,13 +173,15 @@ struct Item {
 };
 
 class Stress {
-  public:
+public:
     static constexpr unsigned kItems = 400;
     static constexpr unsigned kSessions = 8;
 
     /// Between two transactions of a writer readers do up to `pause` operations, now and then many more.
-    Stress(Break what, unsigned seed, unsigned pause = 60) : broken_(what), seed_(seed), pause_(pause), r_(0, kSessions, 2, seed) {
-        for (unsigned i = 0; i < kItems; ++i) items_.emplace_back(i);
+    Stress(Break what, unsigned seed, unsigned pause = 60)
+        : broken_(what), seed_(seed), pause_(pause), r_(0, kSessions, 2, seed) {
+        for (unsigned i = 0; i < kItems; ++i)
+            items_.emplace_back(i);
         for (const Item& item : items_) {
             if (item.scope.is_private) r_.known(item.scope);
         }
@@ -197,7 +201,8 @@ class Stress {
             threads.emplace_back([this, session] { write(view(session), session); });
         }
         threads.emplace_back([this, session] { keep_house(view(session), session); });
-        for (auto& thread : threads) thread.join();
+        for (auto& thread : threads)
+            thread.join();
     }
 
     /// After all have stopped: nothing is lost, and the cache works.
@@ -220,9 +225,10 @@ class Stress {
         return failure_;
     }
 
-    std::atomic<std::uint64_t> hits{0}, stored{0}, late{0}, torn{0}, truncated{0}, own_stored{0}, scattered{0}, old_hits{0};
+    std::atomic<std::uint64_t> hits{0}, stored{0}, late{0}, torn{0}, truncated{0}, own_stored{0},
+        scattered{0}, old_hits{0};
 
-  private:
+private:
     Region view(unsigned session) {
 #if defined(__SANITIZE_THREAD__)
         // ThreadSanitizer knows memory by its address.
@@ -254,7 +260,8 @@ class Stress {
         }
         std::string value(words.size() * 8 + size_of(item, salt), '\0');
         std::memcpy(value.data(), words.data(), words.size() * 8);
-        for (std::size_t i = words.size() * 8; i < value.size(); ++i) value[i] = static_cast<char>(salt + i * 7 + item.number);
+        for (std::size_t i = words.size() * 8; i < value.size(); ++i)
+            value[i] = static_cast<char>(salt + i * 7 + item.number);
         return value;
     }
     static std::string show(const Item& item, std::string_view value) {
@@ -267,10 +274,12 @@ class Stress {
         return text;
     }
 
-    Put put(const Region& region, unsigned session, const Item& item, const std::string& value, Version birth) {
+    Put put(const Region& region, unsigned session, const Item& item, const std::string& value,
+            Version birth) {
         Store& store = region.store();
         std::vector<TagName> tags;
-        for (const std::string& text : item.tags) tags.push_back({item.scope.space, text, store.tags().hash(item.scope.space, text)});
+        for (const std::string& text : item.tags)
+            tags.push_back({item.scope.space, text, store.tags().hash(item.scope.space, text)});
         NewEntry entry;
         entry.scope = &item.scope;
         entry.key = {item.scope.id, item.key, store.key_hash(item.scope.id, item.key)};
@@ -301,7 +310,8 @@ class Stress {
             if (keep == 0) {
                 s = db_.snapshot();
                 age = 0;
-                keep = random() % 800 == 0 ? static_cast<unsigned>(random() % 3000) : static_cast<unsigned>(random() % 4);
+                keep = random() % 800 == 0 ? static_cast<unsigned>(random() % 3000)
+                                           : static_cast<unsigned>(random() % 4);
             } else {
                 --keep;
                 ++age;
@@ -322,13 +332,15 @@ class Stress {
                     ++torn;
                     continue;
                 }
-                region.store().count_hit(region.base(), region.session(session), found, time_.load(std::memory_order_relaxed));
+                region.store().count_hit(region.base(), region.session(session), found,
+                                         time_.load(std::memory_order_relaxed));
                 ++hits;
                 if (age > 100) ++old_hits;
                 const std::string expected = compute(item, s, found.birth);
                 if (value != expected || found.compute_us != item.number % 2) {
-                    fail("served " + show(item, value) + "\nright  " + show(item, expected) + "\nclock " + std::to_string(clock) + " xmin " +
-                         std::to_string(s.xmin) + " xmax " + std::to_string(s.xmax) + " age " + std::to_string(age));
+                    fail("served " + show(item, value) + "\nright  " + show(item, expected) + "\nclock " +
+                         std::to_string(clock) + " xmin " + std::to_string(s.xmin) + " xmax " +
+                         std::to_string(s.xmax) + " age " + std::to_string(age));
                 }
                 continue;
             }
@@ -355,9 +367,13 @@ class Stress {
         const std::string tag = "row" + std::to_string(row);
         store.stamp_tag(region.base(), {shared.space, tag, store.tags().hash(shared.space, tag)}, version);
         if (row == 4 || row == 5) {
-            for (unsigned i = 0; i < Item::kKeyed / 2; ++i) store.stamp_key(region.base(), shared, "key:" + std::to_string(row) + ":" + std::to_string(i), true, version);
+            for (unsigned i = 0; i < Item::kKeyed / 2; ++i)
+                store.stamp_key(region.base(), shared, "key:" + std::to_string(row) + ":" + std::to_string(i),
+                                true, version);
         }
-        if (row == 6 || row == 7) store.stamp_pattern(region.base(), shared.space, nullptr, "p" + std::to_string(row) + ":*", version);
+        if (row == 6 || row == 7)
+            store.stamp_pattern(region.base(), shared.space, nullptr, "p" + std::to_string(row) + ":*",
+                                version);
         if (row == 8) store.stamp_space(region.base(), shared_scope(2, 1).space, version);
     }
 
@@ -365,7 +381,8 @@ class Stress {
         std::mt19937_64 random(seed_ * 100 + session);
         PendingMark& mark = region.session(session).mark;
         while (!stop_ && !db_.exhausted()) {
-            std::array<unsigned, 2> rows{static_cast<unsigned>(random() % Database::kRows), static_cast<unsigned>(random() % Database::kRows)};
+            std::array<unsigned, 2> rows{static_cast<unsigned>(random() % Database::kRows),
+                                         static_cast<unsigned>(random() % Database::kRows)};
             std::sort(rows.begin(), rows.end());
             const std::size_t count = rows[0] == rows[1] ? 1 : 2;
             std::unique_lock first(db_.writer_lock(rows[0]));
@@ -373,7 +390,8 @@ class Stress {
             if (count == 2) second = std::unique_lock(db_.writer_lock(rows[1]));
 
             const FullXid xid = db_.begin();
-            for (std::size_t i = 0; i < count; ++i) db_.write(rows[i], xid);
+            for (std::size_t i = 0; i < count; ++i)
+                db_.write(rows[i], xid);
             const bool abort = random() % 8 == 0;
             if (abort && random() % 2 == 0) {
                 db_.finish(xid, false);
@@ -388,7 +406,8 @@ class Stress {
             const auto stamp = [&] {
                 version = region.clock().stamp(mark, xid);
                 if (random() % 8 == 0) std::this_thread::yield();
-                for (std::size_t i = 0; i < count; ++i) invalidate(region, rows[i], version);
+                for (std::size_t i = 0; i < count; ++i)
+                    invalidate(region, rows[i], version);
             };
             bool may_set = false;
             if (broken_ == Break::kStampAfterVisible) {
@@ -400,12 +419,14 @@ class Stress {
                 PendingMark nobody{};
                 version = region.clock().stamp(nobody, 0);
                 std::this_thread::yield();
-                for (std::size_t i = 0; i < count; ++i) invalidate(region, rows[i], version);
+                for (std::size_t i = 0; i < count; ++i)
+                    invalidate(region, rows[i], version);
                 std::this_thread::yield();
                 db_.finish(xid, !abort);
             } else {
                 stamp();
-                may_set = sets && (broken_ == Break::kOwnBirthUnchecked || region.clock().of(own.view(true)) >= version);
+                may_set = sets && (broken_ == Break::kOwnBirthUnchecked ||
+                                   region.clock().of(own.view(true)) >= version);
                 if (random() % 8 == 0) std::this_thread::yield();
                 db_.finish(xid, !abort);
             }
@@ -419,8 +440,10 @@ class Stress {
             if (second) second.unlock();
             if (random() % 2 == 0) std::this_thread::yield();
             // Readers get somewhere between two transactions, sometimes far enough to fill the region.
-            const std::uint64_t until = operations_.load(std::memory_order_relaxed) + (random() % 100 == 0 ? 4000 : random() % pause_);
-            while (!stop_ && operations_.load(std::memory_order_relaxed) < until) std::this_thread::yield();
+            const std::uint64_t until = operations_.load(std::memory_order_relaxed) +
+                                        (random() % 100 == 0 ? 4000 : random() % pause_);
+            while (!stop_ && operations_.load(std::memory_order_relaxed) < until)
+                std::this_thread::yield();
         }
     }
 
@@ -442,13 +465,15 @@ class Stress {
             switch (random() % 6) {
                 case 0: {
                     const std::uint64_t salt = random();
-                    store.remove_if(region.base(), bucket, [&](const EntryInfo& e) { return e.dead || (e.entry ^ salt) % 64 == 0; });
+                    store.remove_if(region.base(), bucket,
+                                    [&](const EntryInfo& e) { return e.dead || (e.entry ^ salt) % 64 == 0; });
                     break;
                 }
                 case 1:
                     store.visit(region.base(), bucket, [&](const EntryInfo& e) {
                         for (std::uint32_t i = 0; i < e.tag_count; ++i) {
-                            if (!Store::tag(region.base(), e.tags[i]).text().starts_with("row")) fail("a tag that nobody made");
+                            if (!Store::tag(region.base(), e.tags[i]).text().starts_with("row"))
+                                fail("a tag that nobody made");
                         }
                         scattered += e.size_bytes > e.value_bytes + 512;
                     });
@@ -458,7 +483,8 @@ class Stress {
                     break;
                 case 3: {
                     const Item& item = items_[random() % kItems];
-                    store.remove(region.base(), {item.scope.id, item.key, store.key_hash(item.scope.id, item.key)});
+                    store.remove(region.base(),
+                                 {item.scope.id, item.key, store.key_hash(item.scope.id, item.key)});
                     break;
                 }
                 case 4: {
@@ -485,7 +511,7 @@ class Stress {
     std::vector<Item> items_;
     std::atomic<bool> stop_{false};
     std::atomic<Timestamp> time_{kNow};
-    std::atomic<std::uint64_t> operations_{0};   // of readers
+    std::atomic<std::uint64_t> operations_{0};  // of readers
     std::mutex failure_lock_;
     std::string failure_;
 };
@@ -497,13 +523,16 @@ TEST(Coherence, readers_are_served_what_their_snapshot_sees) {
         Stress stress(Break::kNone, static_cast<unsigned>(round + 1), round % 2 == 0 ? 60 : 3);
         stress.run(3, 2, static_cast<unsigned>(400'000 * std::min(1.0, test_scale())));
         ASSERT_EQ(stress.failure(), "");
-        std::printf("hits %lu (under old snapshots %lu), gone while copied %lu, stored %lu, by writers %lu, late %lu, cut clocks %lu, evictions %lu, "
-                    "registrations %lu\n",
-                    static_cast<unsigned long>(stress.hits), static_cast<unsigned long>(stress.old_hits), static_cast<unsigned long>(stress.torn),
-                    static_cast<unsigned long>(stress.stored), static_cast<unsigned long>(stress.own_stored),
-                    static_cast<unsigned long>(stress.late), static_cast<unsigned long>(stress.truncated),
-                    static_cast<unsigned long>(stress.region().region.total(Counter::kEvictions)),
-                    static_cast<unsigned long>(stress.region().now()));
+        std::printf(
+            "hits %lu (under old snapshots %lu), gone while copied %lu, stored %lu, by writers %lu, late "
+            "%lu, cut clocks %lu, evictions %lu, "
+            "registrations %lu\n",
+            static_cast<unsigned long>(stress.hits), static_cast<unsigned long>(stress.old_hits),
+            static_cast<unsigned long>(stress.torn), static_cast<unsigned long>(stress.stored),
+            static_cast<unsigned long>(stress.own_stored), static_cast<unsigned long>(stress.late),
+            static_cast<unsigned long>(stress.truncated),
+            static_cast<unsigned long>(stress.region().region.total(Counter::kEvictions)),
+            static_cast<unsigned long>(stress.region().now()));
         // All that is meant to be tested has happened.
         EXPECT_GT(stress.hits, 1000u);
         EXPECT_GT(stress.old_hits, 0u);
@@ -532,7 +561,7 @@ TEST(Coherence, a_settled_bound_covers_only_what_a_later_snapshot_sees_finished)
             PendingMark& mark = r.region.session(session).mark;
             std::mt19937_64 random(session);
             while (!stop && clock.now() < limit) {
-                if (clock.now() > passed + 1000) {   // the checks keep up
+                if (clock.now() > passed + 1000) {  // the checks keep up
                     std::this_thread::yield();
                     continue;
                 }
@@ -556,14 +585,16 @@ TEST(Coherence, a_settled_bound_covers_only_what_a_later_snapshot_sees_finished)
         r.region.clock().raise_floor(bound, s.xmax, s.xcnt);
         for (; before < bound; ++before, ++checked) {
             FullXid xid = 0;
-            while ((xid = registered[before + 1].load(std::memory_order_acquire)) == 0) std::this_thread::yield();
+            while ((xid = registered[before + 1].load(std::memory_order_acquire)) == 0)
+                std::this_thread::yield();
             unfinished += !s.view().finished(xid);
         }
         passed = before;
         const Version now = clock.of(s.view());
         unfinished += now < bound;
     }
-    for (auto& thread : threads) thread.join();
+    for (auto& thread : threads)
+        thread.join();
     EXPECT_EQ(unfinished, 0u);
     EXPECT_GT(checked, limit / 2);
 }
@@ -579,8 +610,12 @@ void expect_found_out(Break what) {
 
 TEST(Coherence, the_oracle_notices_a_stamp_after_visibility) { expect_found_out(Break::kStampAfterVisible); }
 TEST(Coherence, the_oracle_notices_a_birth_taken_when_storing) { expect_found_out(Break::kBirthAtPut); }
-TEST(Coherence, the_oracle_notices_an_own_birth_that_is_not_checked) { expect_found_out(Break::kOwnBirthUnchecked); }
-TEST(Coherence, the_oracle_notices_a_clock_without_registrations) { expect_found_out(Break::kVersionBeforeClock); }
+TEST(Coherence, the_oracle_notices_an_own_birth_that_is_not_checked) {
+    expect_found_out(Break::kOwnBirthUnchecked);
+}
+TEST(Coherence, the_oracle_notices_a_clock_without_registrations) {
+    expect_found_out(Break::kVersionBeforeClock);
+}
 
-}   // namespace
-}   // namespace cache_ext::core
+}  // namespace
+}  // namespace cache_ext::core

@@ -13,14 +13,16 @@ namespace {
 
 /// An index of its own, over made-up entries whose hashes a map knows.
 class IndexTest : public testing::Test {
-  protected:
+protected:
     void make(std::uint32_t max_pages) {
         const Ref directory = r.allocator().allocate(r.base(), max_pages * sizeof(Ref));
         std::memset(r.base().at<void>(directory), 0, max_pages * sizeof(Ref));
         ASSERT_TRUE(index.init(r.base(), r.allocator(), directory, max_pages));
     }
     Index::HashOf hash_of() {
-        return {[](const void* self, Base, Ref e) { return static_cast<const IndexTest*>(self)->hashes.at(e); }, this};
+        return {
+            [](const void* self, Base, Ref e) { return static_cast<const IndexTest*>(self)->hashes.at(e); },
+            this};
     }
     bool insert(Ref e, std::uint64_t hash) {
         hashes[e] = hash;
@@ -79,14 +81,16 @@ TEST_F(IndexTest, grows_with_its_entries_and_keeps_them_all) {
 
 TEST_F(IndexTest, at_its_full_size_it_goes_on_in_longer_chains) {
     make(1);
-    for (Ref e = 1; e <= 1000; ++e) ASSERT_TRUE(insert(e, random()));
+    for (Ref e = 1; e <= 1000; ++e)
+        ASSERT_TRUE(insert(e, random()));
     EXPECT_EQ(index.bucket_count(), Index::kPageBuckets);
     expect_complete();
 }
 
 TEST_F(IndexTest, entries_with_equal_hashes_are_told_apart) {
     make(100);
-    for (Ref e = 1; e <= 100; ++e) ASSERT_TRUE(insert(e, 0x1234567812345678));
+    for (Ref e = 1; e <= 100; ++e)
+        ASSERT_TRUE(insert(e, 0x1234567812345678));
     for (Ref e = 1; e <= 100; e += 2) {
         index.erase(r.base(), hashes[e], e);
         hashes.erase(e);
@@ -96,7 +100,8 @@ TEST_F(IndexTest, entries_with_equal_hashes_are_told_apart) {
 
 TEST_F(IndexTest, each_removal_raises_the_version_of_its_chain) {
     make(1);
-    for (Ref e = 1; e <= 40; ++e) ASSERT_TRUE(insert(e, 16 * static_cast<std::uint64_t>(e)));
+    for (Ref e = 1; e <= 40; ++e)
+        ASSERT_TRUE(insert(e, 16 * static_cast<std::uint64_t>(e)));
     auto& version = index.bucket(r.base(), 0)->version;
     std::uint32_t before = version.load();
     for (Ref e = 1; e <= 40; ++e) {
@@ -122,7 +127,8 @@ TEST_F(IndexTest, a_replacement_raises_the_version_and_stays_in_place) {
 TEST_F(IndexTest, growth_raises_the_version_of_the_chain_that_is_split) {
     make(10);
     const auto count = Index::kPageBuckets * Index::kEntriesPerBucket;
-    for (Ref e = 1; e <= count; ++e) ASSERT_TRUE(insert(e, random()));
+    for (Ref e = 1; e <= count; ++e)
+        ASSERT_TRUE(insert(e, random()));
     ASSERT_EQ(index.bucket_count(), Index::kPageBuckets);
     const std::uint32_t before = index.bucket(r.base(), 0)->version.load();
     ASSERT_TRUE(insert(count + 1, random()));
@@ -132,12 +138,15 @@ TEST_F(IndexTest, growth_raises_the_version_of_the_chain_that_is_split) {
 
 TEST_F(IndexTest, chain_buckets_are_used_again) {
     make(1);
-    for (Ref e = 1; e <= 600; ++e) ASSERT_TRUE(insert(e, random()));
+    for (Ref e = 1; e <= 600; ++e)
+        ASSERT_TRUE(insert(e, random()));
     const std::uint64_t bytes = index.memory_bytes();
     for (int round = 0; round < 20; ++round) {
-        for (const auto& [e, hash] : hashes) index.erase(r.base(), hash, e);
+        for (const auto& [e, hash] : hashes)
+            index.erase(r.base(), hash, e);
         hashes.clear();
-        for (Ref e = 1; e <= 400; ++e) ASSERT_TRUE(insert(e, random()));
+        for (Ref e = 1; e <= 400; ++e)
+            ASSERT_TRUE(insert(e, random()));
         expect_complete();
     }
     EXPECT_EQ(index.memory_bytes(), bytes);
@@ -188,5 +197,5 @@ TEST_F(IndexTest, random_insertions_and_removals_agree_with_a_map) {
     expect_complete();
 }
 
-}   // namespace
-}   // namespace cache_ext::core
+}  // namespace
+}  // namespace cache_ext::core

@@ -11,7 +11,7 @@ namespace cache_ext::core {
 namespace {
 
 class Patterns : public testing::Test {
-  protected:
+protected:
     Patterns() { ring.init(1); }
     std::unique_ptr<PatternRing> owned = std::make_unique<PatternRing>();
     PatternRing& ring = *owned;
@@ -19,7 +19,9 @@ class Patterns : public testing::Test {
     bool allows(Version birth, std::string_view key, std::uint64_t space = 0, std::uint64_t scope = 0) {
         return ring.allows(birth, id_of(space), id_of(100 + scope), key);
     }
-    void add(Version version, std::string_view pattern, std::uint64_t space = 0) { ring.add(version, id_of(space), nullptr, pattern); }
+    void add(Version version, std::string_view pattern, std::uint64_t space = 0) {
+        ring.add(version, id_of(space), nullptr, pattern);
+    }
 };
 
 TEST_F(Patterns, nothing_is_forbidden_at_first) { EXPECT_TRUE(allows(1, "any")); }
@@ -46,7 +48,8 @@ TEST_F(Patterns, one_of_a_scope_concerns_that_scope_only) {
 }
 
 TEST_F(Patterns, all_that_the_ring_holds_are_remembered) {
-    for (std::uint32_t i = 0; i < PatternRing::kRing; ++i) add(10 + i, "p" + std::to_string(i) + ":*");
+    for (std::uint32_t i = 0; i < PatternRing::kRing; ++i)
+        add(10 + i, "p" + std::to_string(i) + ":*");
     for (std::uint32_t i = 0; i < PatternRing::kRing; ++i) {
         const std::string key = "p" + std::to_string(i) + ":k";
         EXPECT_FALSE(allows(10 + i - 1, key)) << i;
@@ -56,7 +59,8 @@ TEST_F(Patterns, all_that_the_ring_holds_are_remembered) {
 }
 
 TEST_F(Patterns, a_dropped_one_becomes_a_floor) {
-    for (std::uint32_t i = 0; i <= PatternRing::kRing; ++i) add(10 + i, "p" + std::to_string(i));
+    for (std::uint32_t i = 0; i <= PatternRing::kRing; ++i)
+        add(10 + i, "p" + std::to_string(i));
     EXPECT_FALSE(allows(9, "whatever"));
     EXPECT_TRUE(allows(10, "whatever"));
     EXPECT_FALSE(allows(10, "p1"));
@@ -68,7 +72,8 @@ TEST_F(Patterns, versions_may_arrive_in_any_order) {
     EXPECT_FALSE(allows(11, "bb"));
     EXPECT_TRUE(allows(12, "bb"));
     EXPECT_FALSE(allows(19, "aa"));
-    for (std::uint32_t i = 0; i < PatternRing::kRing; ++i) add(30, "z");
+    for (std::uint32_t i = 0; i < PatternRing::kRing; ++i)
+        add(30, "z");
     EXPECT_FALSE(allows(19, "q"));
     EXPECT_TRUE(allows(20, "q"));
 }
@@ -85,5 +90,5 @@ TEST_F(Patterns, one_of_the_longest_size_is_kept) {
     EXPECT_FALSE(allows(4, std::string(kMaxKeyBytes, 'k')));
 }
 
-}   // namespace
-}   // namespace cache_ext::core
+}  // namespace
+}  // namespace cache_ext::core

@@ -21,7 +21,9 @@ struct Model {
     std::map<std::string, Sequence> tags;
 };
 
-std::string text_of(std::uint64_t n, std::size_t bytes) { return std::string(bytes, static_cast<char>('a' + n % 26)) + std::to_string(n); }
+std::string text_of(std::uint64_t n, std::size_t bytes) {
+    return std::string(bytes, static_cast<char>('a' + n % 26)) + std::to_string(n);
+}
 
 void expect_same(const Pending& pending, const Model& model) {
     std::size_t seen = 0;
@@ -29,7 +31,8 @@ void expect_same(const Pending& pending, const Model& model) {
         ++seen;
         const auto at = model.sets.find(std::string(set.key));
         ASSERT_NE(at, model.sets.end());
-        EXPECT_EQ(std::string(reinterpret_cast<const char*>(set.value.data()), set.value.size()), at->second.first);
+        EXPECT_EQ(std::string(reinterpret_cast<const char*>(set.value.data()), set.value.size()),
+                  at->second.first);
         EXPECT_EQ(std::vector<std::string>(set.tags.begin(), set.tags.end()), at->second.second);
         EXPECT_EQ(pending.find_set(kScope.id, set.key), &set);
     });
@@ -76,7 +79,8 @@ TEST(Pending, agrees_with_a_model_through_savepoints) {
                 default: {
                     const std::string key = text_of(n, 8);
                     const std::string value = text_of(random(), random() % largest);
-                    const std::vector<std::string> tags = {text_of(random() % 5, 3), text_of(7, random() % 200)};
+                    const std::vector<std::string> tags = {text_of(random() % 5, 3),
+                                                           text_of(7, random() % 200)};
                     const std::vector<std::string_view> views(tags.begin(), tags.end());
                     PendingSet set{};
                     set.level = level;
@@ -100,7 +104,7 @@ TEST(NumberTable, agrees_with_a_map) {
     NumberTable table;
     std::map<std::uint64_t, std::uint64_t> model;
     for (int step = 0; step < 200'000; ++step) {
-        const std::uint64_t hash = random() % 64 * 0x100000001ULL;   // of which many share their place
+        const std::uint64_t hash = random() % 64 * 0x100000001ULL;  // of which many share their place
         if (step % 50'000 == 49'999) {
             table.clear();
             model.clear();
@@ -124,7 +128,8 @@ TEST(Arena, is_rewound_and_used_again) {
     Arena arena;
     const Arena::Mark start = arena.mark();
     std::byte* const first = arena.allocate(100);
-    for (const std::size_t bytes : {std::size_t{20'000}, std::size_t{5'000'000}, std::size_t{0}, std::size_t{1}}) {
+    for (const std::size_t bytes :
+         {std::size_t{20'000}, std::size_t{5'000'000}, std::size_t{0}, std::size_t{1}}) {
         std::byte* const at = arena.allocate(bytes);
         std::fill_n(at, bytes, std::byte{1});
     }
@@ -134,5 +139,5 @@ TEST(Arena, is_rewound_and_used_again) {
     EXPECT_EQ(arena.allocate(50), first);
 }
 
-}   // namespace
-}   // namespace cache_ext::pg
+}  // namespace
+}  // namespace cache_ext::pg

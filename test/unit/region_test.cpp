@@ -63,7 +63,8 @@ TEST(Region, two_views_at_different_addresses_see_the_same_entries) {
     PendingMark mark{};
     other.store().stamp_tag(other.base(), r.tag("t"), other.clock().stamp(mark, 500));
     EXPECT_EQ(r.look(scope, "k"), Found::kInvalidated);
-    EXPECT_TRUE(other.store().remove_if(other.base(), Index::bucket_of(key.hash, other.store().bucket_count()),
+    EXPECT_TRUE(other.store().remove_if(other.base(),
+                                        Index::bucket_of(key.hash, other.store().bucket_count()),
                                         [](const EntryInfo& e) { return e.dead; }));
     EXPECT_EQ(r.look(scope, "k"), Found::kAbsent);
     r.audit();
@@ -140,7 +141,7 @@ TEST(Region, processes_share_it_at_addresses_of_their_own) {
         const pid_t child = fork();
         ASSERT_GE(child, 0);
         if (child == 0) {
-            const Region own = r.second_view();   // not where the parent has it
+            const Region own = r.second_view();  // not where the parent has it
             _exit(own && own.base().p != r.base().p && work_on(own, process, rounds) ? 0 : 1);
         }
         children.push_back(child);
@@ -158,5 +159,5 @@ TEST(Region, processes_share_it_at_addresses_of_their_own) {
     EXPECT_EQ(r.allocator().used_bytes(), r.index_blocks_bytes());
 }
 
-}   // namespace
-}   // namespace cache_ext::core
+}  // namespace
+}  // namespace cache_ext::core

@@ -11,8 +11,8 @@ namespace {
 
 /// A scope table of its own, in memory of a region's allocator.
 class Scopes : public testing::Test {
-  protected:
-    static constexpr std::uint32_t kHeads = 4;   // few, so that chains are long
+protected:
+    static constexpr std::uint32_t kHeads = 4;  // few, so that chains are long
     Scopes() {
         const Ref heads = r.allocator().allocate(r.base(), kHeads * sizeof(Ref));
         const Ref owner_heads = r.allocator().allocate(r.base(), kHeads * sizeof(Ref));
@@ -21,7 +21,9 @@ class Scopes : public testing::Test {
         table.init(heads, owner_heads, kHeads);
         used_before = r.allocator().used_bytes();
     }
-    Ref acquire(const Scope& scope, Version floor = 0) { return table.acquire(r.base(), r.allocator(), scope, floor); }
+    Ref acquire(const Scope& scope, Version floor = 0) {
+        return table.acquire(r.base(), r.allocator(), scope, floor);
+    }
     void release(Ref ref) { table.release(r.base(), r.allocator(), ref); }
     ScopeNode& node(Ref ref) { return *r.base().at<ScopeNode>(ref); }
     OwnerNode& owner(Ref scope) { return *r.base().at<OwnerNode>(node(scope).owner); }
@@ -43,7 +45,8 @@ TEST_F(Scopes, a_node_lives_as_long_as_it_has_entries) {
 }
 
 TEST_F(Scopes, of_one_owner_share_its_node) {
-    const Ref a = acquire(private_scope(1, 9)), b = acquire(private_scope(2, 9)), c = acquire(private_scope(3, 8));
+    const Ref a = acquire(private_scope(1, 9)), b = acquire(private_scope(2, 9)),
+              c = acquire(private_scope(3, 8));
     EXPECT_EQ(node(a).owner, node(b).owner);
     EXPECT_NE(node(a).owner, node(c).owner);
     EXPECT_EQ(table.private_entries(), 3u);
@@ -57,7 +60,8 @@ TEST_F(Scopes, of_one_owner_share_its_node) {
 }
 
 TEST_F(Scopes, account_for_scope_owner_and_all) {
-    const Ref a = acquire(private_scope(1, 9)), b = acquire(private_scope(2, 9)), c = acquire(shared_scope(3));
+    const Ref a = acquire(private_scope(1, 9)), b = acquire(private_scope(2, 9)),
+              c = acquire(shared_scope(3));
     table.account(r.base(), a, 100);
     table.account(r.base(), b, 50);
     table.account(r.base(), c, 1000);
@@ -70,7 +74,8 @@ TEST_F(Scopes, account_for_scope_owner_and_all) {
 }
 
 TEST_F(Scopes, floors_rise_in_one_space_only) {
-    const Ref a = acquire(shared_scope(1, 5), 3), b = acquire(shared_scope(2, 5), 20), c = acquire(shared_scope(3, 6), 3);
+    const Ref a = acquire(shared_scope(1, 5), 3), b = acquire(shared_scope(2, 5), 20),
+              c = acquire(shared_scope(3, 6), 3);
     table.raise_floors(r.base(), id_of(1'000'005), 10);
     EXPECT_EQ(node(a).floor.load(), 10u);
     EXPECT_EQ(node(b).floor.load(), 20u);
@@ -84,14 +89,16 @@ TEST_F(Scopes, the_largest_of_a_few_owners_is_found) {
         refs.push_back(acquire(private_scope(i, i)));
         table.account(r.base(), refs.back(), i == 6 ? 1000 : 10);
     }
-    for (int i = 0; i < 8; ++i) EXPECT_EQ(table.large_owner(r.base()), node(refs[6]).owner);
+    for (int i = 0; i < 8; ++i)
+        EXPECT_EQ(table.large_owner(r.base()), node(refs[6]).owner);
 }
 
 TEST_F(Scopes, an_owners_entries_are_linked_in_the_order_they_came) {
     const Ref scope = acquire(private_scope(1, 1));
     std::vector<OwnerLinks> links(5);
     const auto at = [&](Ref ref) -> OwnerLinks& { return links[ref]; };
-    for (Ref e = 1; e <= 4; ++e) table.link(r.base(), scope, e, at);
+    for (Ref e = 1; e <= 4; ++e)
+        table.link(r.base(), scope, e, at);
     EXPECT_EQ(owner(scope).oldest, 1u);
     EXPECT_EQ(owner(scope).newest, 4u);
     table.unlink(r.base(), scope, 2, at);
@@ -120,7 +127,8 @@ TEST_F(Scopes, without_memory_there_is_no_trace) {
 
 TEST_F(Scopes, many_in_one_chain_come_and_go_in_any_order) {
     std::vector<Ref> refs;
-    for (unsigned i = 0; i < 200; ++i) refs.push_back(acquire(i % 2 == 0 ? shared_scope(i) : private_scope(i, i % 7)));
+    for (unsigned i = 0; i < 200; ++i)
+        refs.push_back(acquire(i % 2 == 0 ? shared_scope(i) : private_scope(i, i % 7)));
     for (const std::size_t step : {3U, 2U, 1U}) {
         for (std::size_t i = 0; i < refs.size(); i += step) {
             if (refs[i] != 0) release(std::exchange(refs[i], 0));
@@ -132,5 +140,5 @@ TEST_F(Scopes, many_in_one_chain_come_and_go_in_any_order) {
     EXPECT_TRUE(r.allocator().check(r.base()));
 }
 
-}   // namespace
-}   // namespace cache_ext::core
+}  // namespace
+}  // namespace cache_ext::core

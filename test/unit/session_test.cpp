@@ -10,7 +10,7 @@ namespace cache_ext::core {
 namespace {
 
 class Hits : public testing::Test {
-  protected:
+protected:
     TestRegion r{0, 3};
     Scope scope = shared_scope(1);
 
@@ -66,12 +66,15 @@ TEST_F(Hits, of_all_sessions_are_gathered_and_none_twice) {
 
 TEST_F(Hits, are_exact_when_there_are_more_entries_than_cells) {
     constexpr unsigned kKeys = 5 * HitBuffer::kCells;
-    for (unsigned i = 0; i < kKeys; ++i) ASSERT_EQ(r.put(scope, "k" + std::to_string(i), "v"), Put::kStored);
+    for (unsigned i = 0; i < kKeys; ++i)
+        ASSERT_EQ(r.put(scope, "k" + std::to_string(i), "v"), Put::kStored);
     for (unsigned round = 0; round < 3; ++round) {
-        for (unsigned i = 0; i < kKeys; ++i) hit("k" + std::to_string(i), 0, i % 4);
+        for (unsigned i = 0; i < kKeys; ++i)
+            hit("k" + std::to_string(i), 0, i % 4);
     }
     r.store().flush_hits(r.base(), r.region.session(0), kNow);
-    for (unsigned i = 0; i < kKeys; ++i) EXPECT_EQ(hits("k" + std::to_string(i)), 3 * (i % 4)) << i;
+    for (unsigned i = 0; i < kKeys; ++i)
+        EXPECT_EQ(hits("k" + std::to_string(i)), 3 * (i % 4)) << i;
 }
 
 TEST_F(Hits, of_an_entry_that_has_gone_are_dropped) {
@@ -92,8 +95,16 @@ TEST_F(Hits, of_an_entry_that_has_gone_never_go_to_another_key_in_its_place) {
     unsigned reused = 0;
     for (int i = 1; i < 500; ++i) {
         hit("victim-" + std::string(i < 11 ? "00" : i < 101 ? "0" : "") + std::to_string(i - 1), 0, 5);
-        const std::string before = "victim-" + std::string(i < 11 ? "00" : i < 101 ? "0" : "") + std::to_string(i - 1);
-        const std::string name = "victim-" + std::string(i < 10 ? "00" : i < 100 ? "0" : "") + std::to_string(i);
+        const std::string before = "victim-" +
+                                   std::string(i < 11    ? "00"
+                                               : i < 101 ? "0"
+                                                         : "") +
+                                   std::to_string(i - 1);
+        const std::string name = "victim-" +
+                                 std::string(i < 10    ? "00"
+                                             : i < 100 ? "0"
+                                                       : "") +
+                                 std::to_string(i);
         ASSERT_TRUE(r.store().remove(r.base(), r.key(scope, before)));
         ASSERT_EQ(r.put(scope, name, "v"), Put::kStored);
         Lookup now;
@@ -122,7 +133,8 @@ TEST_F(Hits, protect_from_eviction) {
     for (unsigned i = 0; i < 2000; ++i) {
         hit("hot", 1);
         PutOptions how;
-        how.now = kNow + static_cast<Timestamp>(i) * 20'000;   // far enough apart for other sessions' hits to be looked at
+        how.now = kNow + static_cast<Timestamp>(i) *
+                             20'000;  // far enough apart for other sessions' hits to be looked at
         ASSERT_EQ(r.put(scope, "cold" + std::to_string(i), text_of(1000, i), {}, how), Put::kStored);
     }
     EXPECT_GT(r.region.total(Counter::kEvictions), 0u);
@@ -132,9 +144,11 @@ TEST_F(Hits, protect_from_eviction) {
 TEST(HitBuffer, tells_when_it_has_no_cell_left) {
     auto buffer = std::make_unique<HitBuffer>();
     unsigned added = 0;
-    for (Ref ref = 1; ref < 10'000; ++ref) added += buffer->add(ref, ref);
+    for (Ref ref = 1; ref < 10'000; ++ref)
+        added += buffer->add(ref, ref);
     EXPECT_EQ(added, HitBuffer::kCells);
-    for (auto& cell : *buffer) EXPECT_EQ(cell.count.load(), 1u);
+    for (auto& cell : *buffer)
+        EXPECT_EQ(cell.count.load(), 1u);
 }
 
 TEST(HitBuffer, tells_entries_at_one_place_apart_by_their_hash) {
@@ -143,9 +157,10 @@ TEST(HitBuffer, tells_entries_at_one_place_apart_by_their_hash) {
     EXPECT_TRUE(buffer->add(7, 2));
     EXPECT_TRUE(buffer->add(7, 1));
     unsigned used = 0;
-    for (auto& cell : *buffer) used += cell.entry.load() != 0;
+    for (auto& cell : *buffer)
+        used += cell.entry.load() != 0;
     EXPECT_EQ(used, 2u);
 }
 
-}   // namespace
-}   // namespace cache_ext::core
+}  // namespace
+}  // namespace cache_ext::core

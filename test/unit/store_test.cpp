@@ -15,7 +15,7 @@ namespace cache_ext::core {
 namespace {
 
 class StoreTest : public testing::Test {
-  protected:
+protected:
     TestRegion r{4 << 20};
     Scope scope = shared_scope(1);
     ~StoreTest() override {
@@ -253,8 +253,10 @@ TEST_F(StoreTest, a_stamped_key_is_gone_and_refuses_late_fills) {
 }
 
 TEST_F(StoreTest, a_key_stamped_in_all_scopes_is_gone_from_private_ones_of_its_space) {
-    const Scope mine = r.known(private_scope(2, 1)), yours = r.known(private_scope(3, 2)), elsewhere = r.known(private_scope(4, 2, 1));
-    for (const Scope& s : {scope, mine, yours, elsewhere}) ASSERT_EQ(r.put(s, "k", "v"), Put::kStored);
+    const Scope mine = r.known(private_scope(2, 1)), yours = r.known(private_scope(3, 2)),
+                elsewhere = r.known(private_scope(4, 2, 1));
+    for (const Scope& s : {scope, mine, yours, elsewhere})
+        ASSERT_EQ(r.put(s, "k", "v"), Put::kStored);
     ASSERT_EQ(r.put(mine, "l", "v"), Put::kStored);
     const Version before = r.now();
     r.stamp_key(scope, "k", true);
@@ -278,7 +280,8 @@ TEST_F(StoreTest, a_key_stamped_in_one_scope_stays_in_others) {
 
 TEST_F(StoreTest, a_stamped_pattern_removes_what_matches_and_refuses_late_fills) {
     const Version before = r.now();
-    for (int i = 0; i < 200; ++i) ASSERT_EQ(r.put(scope, (i % 2 == 0 ? "a:" : "b:") + std::to_string(i), "v"), Put::kStored);
+    for (int i = 0; i < 200; ++i)
+        ASSERT_EQ(r.put(scope, (i % 2 == 0 ? "a:" : "b:") + std::to_string(i), "v"), Put::kStored);
     r.stamp_pattern("a:*");
     EXPECT_EQ(r.store().usage().entries, 100u);
     PutOptions how;
@@ -291,7 +294,8 @@ TEST_F(StoreTest, a_stamped_pattern_removes_what_matches_and_refuses_late_fills)
 
 TEST_F(StoreTest, a_pattern_for_one_scope_stays_in_it) {
     const Scope other = shared_scope(2), elsewhere = shared_scope(3, 1);
-    for (const Scope& s : {scope, other, elsewhere}) ASSERT_EQ(r.put(s, "k", "v"), Put::kStored);
+    for (const Scope& s : {scope, other, elsewhere})
+        ASSERT_EQ(r.put(s, "k", "v"), Put::kStored);
     r.stamp_pattern("*", &scope.id);
     EXPECT_EQ(r.look(scope, "k"), Found::kAbsent);
     EXPECT_EQ(r.look(other, "k"), Found::kHit);
@@ -303,7 +307,8 @@ TEST_F(StoreTest, a_pattern_for_one_scope_stays_in_it) {
 TEST_F(StoreTest, patterns_that_were_dropped_still_refuse_late_fills) {
     const Version before = r.now();
     r.stamp_pattern("a:*");
-    for (std::uint32_t i = 0; i < PatternRing::kRing; ++i) r.stamp_pattern("z:*");
+    for (std::uint32_t i = 0; i < PatternRing::kRing; ++i)
+        r.stamp_pattern("z:*");
     PutOptions how;
     how.birth = before;
     EXPECT_EQ(r.put(scope, "a:1", "v", {}, how), Put::kLate);
@@ -311,7 +316,8 @@ TEST_F(StoreTest, patterns_that_were_dropped_still_refuse_late_fills) {
 
 TEST_F(StoreTest, a_stamped_space_ends_all_its_scopes_and_refuses_late_fills) {
     const Scope mine = r.known(private_scope(2, 1)), elsewhere = shared_scope(3, 1), fresh = shared_scope(4);
-    for (const Scope& s : {scope, mine, elsewhere}) ASSERT_EQ(r.put(s, "k", "v"), Put::kStored);
+    for (const Scope& s : {scope, mine, elsewhere})
+        ASSERT_EQ(r.put(s, "k", "v"), Put::kStored);
     const Version before = r.now();
     r.stamp_space(0);
     EXPECT_EQ(r.look(scope, "k"), Found::kInvalidated);
@@ -360,16 +366,19 @@ TEST_F(StoreTest, a_key_or_tags_over_their_limits_are_refused) {
     EXPECT_EQ(r.put(scope, std::string(kMaxKeyBytes + 1, 'k'), "v"), Put::kNoMemory);
     EXPECT_EQ(r.put(scope, std::string(66'000, 'k'), "v"), Put::kNoMemory);
     std::vector<std::string> tags;
-    for (std::size_t i = 0; i <= kMaxTags; ++i) tags.push_back("t" + std::to_string(i));
+    for (std::size_t i = 0; i <= kMaxTags; ++i)
+        tags.push_back("t" + std::to_string(i));
     EXPECT_EQ(r.put(scope, "k", "v", tags), Put::kNoMemory);
-    for (std::size_t i = tags.size(); i < 300; ++i) tags.push_back("t" + std::to_string(i));
+    for (std::size_t i = tags.size(); i < 300; ++i)
+        tags.push_back("t" + std::to_string(i));
     EXPECT_EQ(r.put(scope, "k", "v", tags), Put::kNoMemory);
     EXPECT_EQ(r.store().usage().entries, 0u);
 }
 
 TEST_F(StoreTest, an_entry_may_have_64_tags_each_of_which_ends_it) {
     std::vector<std::string> tags;
-    for (std::size_t i = 0; i < kMaxTags; ++i) tags.push_back(std::string(kMaxTagBytes - 2, 't') + std::to_string(10 + i));
+    for (std::size_t i = 0; i < kMaxTags; ++i)
+        tags.push_back(std::string(kMaxTagBytes - 2, 't') + std::to_string(10 + i));
     for (const std::string& tag : tags) {
         ASSERT_EQ(r.put(scope, "k", "v", tags), Put::kStored);
         ASSERT_EQ(r.get(scope, "k"), "v");
@@ -390,14 +399,17 @@ TEST_F(StoreTest, keys_of_any_size_and_any_bytes_are_keys) {
     std::map<std::string, std::string> all;
     for (std::size_t bytes = 0; bytes <= kMaxKeyBytes; ++bytes) {
         std::string key(bytes, '\0');
-        for (char& c : key) c = static_cast<char>(random());
+        for (char& c : key)
+            c = static_cast<char>(random());
         all[key] = std::to_string(bytes);
     }
     all[std::string("a\0b", 3)] = "nul";
     all[std::string("a\0c", 3)] = "another nul";
     all["a"] = "none";
-    for (const auto& [key, value] : all) ASSERT_EQ(r.put(scope, key, value), Put::kStored);
-    for (const auto& [key, value] : all) ASSERT_EQ(r.get(scope, key), value);
+    for (const auto& [key, value] : all)
+        ASSERT_EQ(r.put(scope, key, value), Put::kStored);
+    for (const auto& [key, value] : all)
+        ASSERT_EQ(r.get(scope, key), value);
 }
 
 TEST_F(StoreTest, a_longer_key_with_the_same_beginning_is_another) {
@@ -412,8 +424,10 @@ TEST_F(StoreTest, a_longer_key_with_the_same_beginning_is_another) {
 TEST_F(StoreTest, a_value_is_scattered_where_no_single_piece_holds_it) {
     // Every second small entry is removed: half of the memory is free, in pieces of one kilobyte.
     unsigned n = 0;
-    for (; r.region.total(Counter::kEvictions) == 0; ++n) ASSERT_EQ(r.put(scope, "k" + std::to_string(n), text_of(900, n)), Put::kStored);
-    for (unsigned i = 0; i < n; i += 2) r.store().remove(r.base(), r.key(scope, "k" + std::to_string(i)));
+    for (; r.region.total(Counter::kEvictions) == 0; ++n)
+        ASSERT_EQ(r.put(scope, "k" + std::to_string(n), text_of(900, n)), Put::kStored);
+    for (unsigned i = 0; i < n; i += 2)
+        r.store().remove(r.base(), r.key(scope, "k" + std::to_string(i)));
     ASSERT_LT(r.allocator().largest_free_bytes(r.base()), 100'000u);
     const std::uint64_t evicted = r.region.total(Counter::kEvictions);
     const std::string value = text_of(200'000, 5);
@@ -434,7 +448,8 @@ TEST_F(StoreTest, under_pressure_it_evicts_and_nothing_gets_lost) {
     std::mt19937_64 random(5);
     for (int i = 0; i < 6000; ++i) {
         const std::size_t bytes = random() % 10 == 0 ? random() % 300'000 : random() % 4000;
-        ASSERT_EQ(r.put(scope, "k" + std::to_string(random() % 3000), text_of(bytes, random()), {"t" + std::to_string(random() % 50), "all"}),
+        ASSERT_EQ(r.put(scope, "k" + std::to_string(random() % 3000), text_of(bytes, random()),
+                        {"t" + std::to_string(random() % 50), "all"}),
                   Put::kStored);
         if (i % 500 == 0) {
             ASSERT_NO_FATAL_FAILURE(r.audit());
@@ -449,7 +464,8 @@ TEST_F(StoreTest, dead_and_expired_entries_go_before_live_ones) {
     const auto fill = [&](const std::string& tag, unsigned count, Timestamp expires_at) {
         PutOptions how;
         how.expires_at = expires_at;
-        for (unsigned i = 0; i < count; ++i) ASSERT_EQ(r.put(scope, tag + std::to_string(n++), text_of(1000, i), {tag}, how), Put::kStored);
+        for (unsigned i = 0; i < count; ++i)
+            ASSERT_EQ(r.put(scope, tag + std::to_string(n++), text_of(1000, i), {tag}, how), Put::kStored);
     };
     fill("live", 1000, kNever);
     // Live ones are read once, so that they have a second chance; dead ones are read too.
@@ -462,22 +478,27 @@ TEST_F(StoreTest, dead_and_expired_entries_go_before_live_ones) {
     r.stamp_tag("dead");
     fill("fresh", 2500, kNever);
     unsigned live = 0;
-    for (unsigned i = 0; i < 1000; ++i) live += r.look(scope, "live" + std::to_string(i)) == Found::kHit;
+    for (unsigned i = 0; i < 1000; ++i)
+        live += r.look(scope, "live" + std::to_string(i)) == Found::kHit;
     EXPECT_EQ(live, 1000u);
 }
 
 TEST(StoreMemory, chains_stay_short_when_small_entries_take_the_place_of_large_ones) {
-    for (const auto& [large, small] : {std::pair<std::size_t, std::size_t>{600, 100}, {300, 10}, {100'000, 10}}) {
+    for (const auto& [large, small] :
+         {std::pair<std::size_t, std::size_t>{600, 100}, {300, 10}, {100'000, 10}}) {
         const Scope scope = shared_scope(1);
-        TestRegion r(4 << 20);   // of its own: an index never shrinks
+        TestRegion r(4 << 20);  // of its own: an index never shrinks
         unsigned n = 0;
         for (unsigned i = 0; i < 12'000; ++i, ++n) {
-            ASSERT_EQ(r.put(scope, "k" + std::to_string(n), text_of(large / 2 + i * 37 % large, n)), Put::kStored);
+            ASSERT_EQ(r.put(scope, "k" + std::to_string(n), text_of(large / 2 + i * 37 % large, n)),
+                      Put::kStored);
         }
         for (unsigned i = 0; i < 60'000; ++i, ++n) {
-            ASSERT_EQ(r.put(scope, "k" + std::to_string(n), text_of(small / 2 + i * 37 % small, n)), Put::kStored);
+            ASSERT_EQ(r.put(scope, "k" + std::to_string(n), text_of(small / 2 + i * 37 % small, n)),
+                      Put::kStored);
         }
-        EXPECT_LE(r.store().usage().entries, r.store().bucket_count() * (Index::kEntriesPerBucket + 1)) << large << " " << small;
+        EXPECT_LE(r.store().usage().entries, r.store().bucket_count() * (Index::kEntriesPerBucket + 1))
+            << large << " " << small;
         r.audit();
     }
 }
@@ -486,7 +507,9 @@ TEST_F(StoreTest, memory_comes_back_when_all_is_removed) {
     const Scope mine = r.known(private_scope(2, 1));
     for (int round = 0; round < 3; ++round) {
         for (unsigned i = 0; i < 3000; ++i) {
-            ASSERT_EQ(r.put(i % 3 == 0 ? mine : scope, "k" + std::to_string(i), text_of(i % 900, i), {"t" + std::to_string(i), "all"}), Put::kStored);
+            ASSERT_EQ(r.put(i % 3 == 0 ? mine : scope, "k" + std::to_string(i), text_of(i % 900, i),
+                            {"t" + std::to_string(i), "all"}),
+                      Put::kStored);
         }
         r.remove_all();
         const auto usage = r.store().usage();
@@ -511,7 +534,8 @@ TEST(StoreMemory, takes_at_most_100_bytes_an_entry_beyond_its_contents) {
         const std::string tag = "tenant:" + std::to_string(i / 100);
         ASSERT_EQ(r.put(scope, key, value, {"users", tag}), Put::kStored);
         contents += key.size() + value.size();
-        for (const std::string& t : {std::string("users"), tag}) contents += tags.insert(t).second ? t.size() : 0;
+        for (const std::string& t : {std::string("users"), tag})
+            contents += tags.insert(t).second ? t.size() : 0;
     }
     ASSERT_EQ(r.store().usage().entries, kEntries);
     const double overhead = static_cast<double>(r.allocator().used_bytes() - before - contents) / kEntries;
@@ -523,20 +547,25 @@ TEST(StoreMemory, takes_at_most_100_bytes_an_entry_beyond_its_contents) {
 // --- quotas -------------------------------------------------------------------------------------------
 
 TEST_F(StoreTest, an_owner_over_its_quota_evicts_its_own_oldest) {
-    const Scope mine = r.known(private_scope(2, 1)), also_mine = r.known(private_scope(3, 1)), yours = r.known(private_scope(4, 2));
+    const Scope mine = r.known(private_scope(2, 1)), also_mine = r.known(private_scope(3, 1)),
+                yours = r.known(private_scope(4, 2));
     PutOptions how;
     how.quota.per_owner = 20'000;
-    for (unsigned i = 0; i < 15; ++i) ASSERT_EQ(r.put(yours, "y" + std::to_string(i), text_of(1000, i), {}, how), Put::kStored);
+    for (unsigned i = 0; i < 15; ++i)
+        ASSERT_EQ(r.put(yours, "y" + std::to_string(i), text_of(1000, i), {}, how), Put::kStored);
     for (unsigned i = 0; i < 50; ++i) {
-        ASSERT_EQ(r.put(i % 2 == 0 ? mine : also_mine, "m" + std::to_string(i), text_of(1000, i), {}, how), Put::kStored);
+        ASSERT_EQ(r.put(i % 2 == 0 ? mine : also_mine, "m" + std::to_string(i), text_of(1000, i), {}, how),
+                  Put::kStored);
     }
     std::size_t used = 0;
-    for (const auto& e : r.entries()) used += e.scope == yours.id ? 0 : e.size_bytes;
+    for (const auto& e : r.entries())
+        used += e.scope == yours.id ? 0 : e.size_bytes;
     EXPECT_LE(used, 20'000u);
     EXPECT_GT(used, 17'000u);
     EXPECT_EQ(r.look(mine, "m0"), Found::kAbsent);
     EXPECT_EQ(r.look(also_mine, "m49"), Found::kHit);
-    for (unsigned i = 0; i < 15; ++i) EXPECT_EQ(r.look(yours, "y" + std::to_string(i)), Found::kHit);
+    for (unsigned i = 0; i < 15; ++i)
+        EXPECT_EQ(r.look(yours, "y" + std::to_string(i)), Found::kHit);
     EXPECT_EQ(r.put(mine, "big", text_of(20'000, 1), {}, how), Put::kNoMemory);
     EXPECT_EQ(r.look(also_mine, "m49"), Found::kHit) << "what is refused evicts nothing";
 }
@@ -569,14 +598,16 @@ TEST(StoreQuota, holds_when_many_sessions_store_for_one_owner_at_once) {
             PutOptions how;
             how.quota = {500'000, 600'000};
             how.session = session;
-            const std::string value = text_of(400'000, session);   // filling it takes long enough for others to come between
+            const std::string value =
+                text_of(400'000, session);  // filling it takes long enough for others to come between
             for (unsigned i = 0; i < puts; ++i) {
                 r.put(mine, "k" + std::to_string(session) + ":" + std::to_string(i % 50), value, {}, how);
                 over += r.store().usage().private_bytes > 500'000;
             }
         });
     }
-    for (auto& thread : threads) thread.join();
+    for (auto& thread : threads)
+        thread.join();
     EXPECT_EQ(over, 0u);
     r.audit();
 }
@@ -619,10 +650,12 @@ TEST_F(StoreTest, a_walk_sees_every_entry_while_the_index_grows) {
     unsigned n = 0;
     for (std::uint32_t b = 0; b < r.store().bucket_count(); ++b) {
         r.store().visit(r.base(), b, [&](const EntryInfo& e) { seen.emplace(e.key); });
-        for (int i = 0; i < 3 && n < 3000; ++i) ASSERT_EQ(r.put(scope, "new" + std::to_string(n++), "v"), Put::kStored);
+        for (int i = 0; i < 3 && n < 3000; ++i)
+            ASSERT_EQ(r.put(scope, "new" + std::to_string(n++), "v"), Put::kStored);
     }
     EXPECT_GT(r.store().bucket_count(), 2 * count);
-    for (const std::string& key : before) EXPECT_TRUE(seen.count(key)) << key;
+    for (const std::string& key : before)
+        EXPECT_TRUE(seen.count(key)) << key;
 }
 
 TEST_F(StoreTest, a_walk_over_the_buckets_of_its_beginning_meets_each_entry_once) {
@@ -638,10 +671,12 @@ TEST_F(StoreTest, a_walk_over_the_buckets_of_its_beginning_meets_each_entry_once
         r.store().visit(r.base(), b, count, [&](const EntryInfo& e) {
             if (const auto at = met.find(std::string(e.key)); at != met.end()) ++at->second;
         });
-        for (int i = 0; i < 30 && n < 3000; ++i) ASSERT_EQ(r.put(scope, "new" + std::to_string(n++), "v"), Put::kStored);
+        for (int i = 0; i < 30 && n < 3000; ++i)
+            ASSERT_EQ(r.put(scope, "new" + std::to_string(n++), "v"), Put::kStored);
     }
     EXPECT_GT(r.store().bucket_count(), 2 * count);
-    for (const auto& [key, times] : met) EXPECT_EQ(times, 1) << key;
+    for (const auto& [key, times] : met)
+        EXPECT_EQ(times, 1) << key;
 }
 
 TEST_F(StoreTest, a_visitor_may_throw) {
@@ -652,15 +687,18 @@ TEST_F(StoreTest, a_visitor_may_throw) {
         }
     };
     EXPECT_THROW(walk(), std::bad_alloc);
-    EXPECT_EQ(r.put(scope, "k", "w"), Put::kStored);   // the lock was given back
+    EXPECT_EQ(r.put(scope, "k", "w"), Put::kStored);  // the lock was given back
 }
 
 TEST_F(StoreTest, a_sweep_removes_every_entry_while_the_index_grows) {
-    for (unsigned i = 0; i < 500; ++i) ASSERT_EQ(r.put(scope, "old" + std::to_string(i), "v"), Put::kStored);
+    for (unsigned i = 0; i < 500; ++i)
+        ASSERT_EQ(r.put(scope, "old" + std::to_string(i), "v"), Put::kStored);
     unsigned n = 0, removed = 0;
     for (std::uint32_t b = 0; b < r.store().bucket_count(); ++b) {
-        removed += r.store().remove_if(r.base(), b, [](const EntryInfo& e) { return e.key.starts_with("old"); });
-        for (int i = 0; i < 3 && n < 3000; ++i) ASSERT_EQ(r.put(scope, "new" + std::to_string(n++), "v"), Put::kStored);
+        removed +=
+            r.store().remove_if(r.base(), b, [](const EntryInfo& e) { return e.key.starts_with("old"); });
+        for (int i = 0; i < 3 && n < 3000; ++i)
+            ASSERT_EQ(r.put(scope, "new" + std::to_string(n++), "v"), Put::kStored);
     }
     EXPECT_EQ(removed, 500u);
     EXPECT_EQ(r.store().usage().entries, n);
@@ -699,17 +737,27 @@ void with_each_allocation_failing(Prepare prepare, Operation operation) {
 }
 
 TEST(OutOfMemory, a_first_shared_entry) {
-    with_each_allocation_failing([](TestRegion&) {}, [](TestRegion& r) { return r.put(shared_scope(1), "k", "v", {"a", "b", "c"}); });
+    with_each_allocation_failing([](TestRegion&) {},
+                                 [](TestRegion& r) {
+                                     return r.put(shared_scope(1), "k", "v", {"a", "b", "c"});
+                                 });
 }
 
 TEST(OutOfMemory, a_first_private_entry) {
     with_each_allocation_failing([](TestRegion& r) { r.known(private_scope(1, 1)); },
-                                 [](TestRegion& r) { return r.put(private_scope(1, 1), "k", "v", {"a", "b", "c"}); });
+                                 [](TestRegion& r) {
+                                     return r.put(private_scope(1, 1), "k", "v", {"a", "b", "c"});
+                                 });
 }
 
 TEST(OutOfMemory, a_replacement) {
-    with_each_allocation_failing([](TestRegion& r) { r.put(shared_scope(1), "k", "old", {"a", "x"}); },
-                                 [](TestRegion& r) { return r.put(shared_scope(1), "k", "new", {"a", "b", "c"}); });
+    with_each_allocation_failing(
+        [](TestRegion& r) {
+            r.put(shared_scope(1), "k", "old", {"a", "x"});
+        },
+        [](TestRegion& r) {
+            return r.put(shared_scope(1), "k", "new", {"a", "b", "c"});
+        });
 }
 
 TEST(OutOfMemory, an_entry_among_many) {
@@ -718,27 +766,35 @@ TEST(OutOfMemory, an_entry_among_many) {
             r.known(private_scope(1, 1));
             r.known(private_scope(2, 1));
             for (unsigned i = 0; i < 300; ++i) {
-                r.put(i % 2 == 0 ? shared_scope(1) : private_scope(1, 1), "k" + std::to_string(i), text_of(i, i), {"t" + std::to_string(i % 30)});
+                r.put(i % 2 == 0 ? shared_scope(1) : private_scope(1, 1), "k" + std::to_string(i),
+                      text_of(i, i), {"t" + std::to_string(i % 30)});
             }
         },
-        [](TestRegion& r) { return r.put(private_scope(2, 1), "k", text_of(500, 1), {"a", "t1", "b"}); });
+        [](TestRegion& r) {
+            return r.put(private_scope(2, 1), "k", text_of(500, 1), {"a", "t1", "b"});
+        });
 }
 
 TEST(OutOfMemory, an_entry_for_which_the_index_grows) {
     with_each_allocation_failing(
         [](TestRegion& r) {
             const unsigned full = Index::kPageBuckets * Index::kEntriesPerBucket;
-            for (unsigned i = 0; i < full; ++i) r.put(shared_scope(1), "k" + std::to_string(i), "v", {"t"});
+            for (unsigned i = 0; i < full; ++i)
+                r.put(shared_scope(1), "k" + std::to_string(i), "v", {"t"});
         },
-        [](TestRegion& r) { return r.put(shared_scope(1), "new", "v", {"t", "u"}); });
+        [](TestRegion& r) {
+            return r.put(shared_scope(1), "new", "v", {"t", "u"});
+        });
 }
 
 TEST(OutOfMemory, a_scattered_value) {
     with_each_allocation_failing(
         [](TestRegion& r) {
             unsigned n = 0;
-            for (; r.region.total(Counter::kEvictions) == 0; ++n) r.put(shared_scope(1), "k" + std::to_string(n), text_of(900, n));
-            for (unsigned i = 0; i < n; i += 2) r.store().remove(r.base(), r.key(shared_scope(1), "k" + std::to_string(i)));
+            for (; r.region.total(Counter::kEvictions) == 0; ++n)
+                r.put(shared_scope(1), "k" + std::to_string(n), text_of(900, n));
+            for (unsigned i = 0; i < n; i += 2)
+                r.store().remove(r.base(), r.key(shared_scope(1), "k" + std::to_string(i)));
         },
         [](TestRegion& r) { return r.put(shared_scope(1), "big", text_of(30'000, 1), {"t"}); });
 }
@@ -767,7 +823,8 @@ TEST(OutOfMemory, invalidation_needs_none) {
     const Scope scope = shared_scope(1);
     const auto fill = [&] {
         r.allocator().fail_after(-1);
-        for (unsigned i = 0; i < 50; ++i) ASSERT_EQ(r.put(scope, "k" + std::to_string(i), "v", {"t"}), Put::kStored);
+        for (unsigned i = 0; i < 50; ++i)
+            ASSERT_EQ(r.put(scope, "k" + std::to_string(i), "v", {"t"}), Put::kStored);
         r.allocator().fail_after(0);
     };
     const Version before = r.now();
@@ -795,17 +852,20 @@ TEST(OutOfMemory, invalidation_needs_none) {
 TEST(OutOfMemory, at_random_moments_of_a_long_run_nothing_leaks) {
     TestRegion r;
     std::mt19937_64 random(11);
-    for (unsigned i = 1; i <= 3; ++i) r.known(private_scope(i, i % 2));
+    for (unsigned i = 1; i <= 3; ++i)
+        r.known(private_scope(i, i % 2));
     const int steps = std::max(500, static_cast<int>(8000 * test_scale()));
     for (int step = 0; step < steps; ++step) {
         r.allocator().fail_after(random() % 4 == 0 ? static_cast<std::int64_t>(random() % 12) : -1);
         const unsigned s = static_cast<unsigned>(random() % 4);
         std::vector<std::string> tags;
-        for (std::uint64_t t = random() % 5; t > 0; --t) tags.push_back("t" + std::to_string(random() % 100));
+        for (std::uint64_t t = random() % 5; t > 0; --t)
+            tags.push_back("t" + std::to_string(random() % 100));
         const std::size_t bytes = random() % 8 == 0 ? random() % 60'000 : random() % 1500;
         PutOptions how;
         how.quota = {30'000, 50'000};
-        r.put(s == 0 ? shared_scope(9) : private_scope(s, s % 2), "k" + std::to_string(random() % 400), text_of(bytes, random()), tags, how);
+        r.put(s == 0 ? shared_scope(9) : private_scope(s, s % 2), "k" + std::to_string(random() % 400),
+              text_of(bytes, random()), tags, how);
         if (random() % 20 == 0) r.stamp_tag("t" + std::to_string(random() % 100));
         r.allocator().fail_after(-1);
         if (step % 50 == 0) {
@@ -820,7 +880,7 @@ TEST(OutOfMemory, at_random_moments_of_a_long_run_nothing_leaks) {
 
 /// What a cache may answer, by the book: the entries that were stored last, and the newest invalidation of everything.
 class Model {
-  public:
+public:
     struct Item {
         std::string value;
         std::vector<std::string> tags;
@@ -828,7 +888,7 @@ class Model {
         Timestamp expires_at;
         std::uint64_t space;
     };
-    using Name = std::pair<unsigned, std::string>;   // scope, key
+    using Name = std::pair<unsigned, std::string>;  // scope, key
 
     bool alive(const Item& item) const {
         if (at(spaces, item.space) > item.birth) return false;
@@ -850,7 +910,7 @@ class Model {
     struct PatternRecord {
         Version version;
         std::uint64_t space;
-        int scope;   // -1: all
+        int scope;  // -1: all
         std::string text;
     };
     std::vector<PatternRecord> patterns;
@@ -863,13 +923,20 @@ void run_against_model(std::size_t bytes, unsigned seed, int steps, bool exact) 
     std::mt19937_64 random(seed);
     constexpr unsigned kScopes = 5;
     const auto space_of = [](unsigned s) -> std::uint64_t { return s % 2; };
-    const auto scope_of = [&](unsigned s) { return s < 2 ? shared_scope(s, space_of(s)) : private_scope(s, s % 2, space_of(s)); };
-    for (unsigned s = 2; s < kScopes; ++s) r.known(scope_of(s));
-    const auto some_key = [&] { return std::string(1, static_cast<char>('a' + random() % 3)) + ":" + std::to_string(random() % 60); };
+    const auto scope_of = [&](unsigned s) {
+        return s < 2 ? shared_scope(s, space_of(s)) : private_scope(s, s % 2, space_of(s));
+    };
+    for (unsigned s = 2; s < kScopes; ++s)
+        r.known(scope_of(s));
+    const auto some_key = [&] {
+        return std::string(1, static_cast<char>('a' + random() % 3)) + ":" + std::to_string(random() % 60);
+    };
     const auto some_tag = [&] { return "t" + std::to_string(random() % 40); };
     const auto some_birth = [&] {
         const Version now = r.now();
-        return random() % 3 == 0 && now > 4 ? now - random() % 4 : random() % 40 == 0 ? now + 1 + random() % 2 : now;
+        return random() % 3 == 0 && now > 4 ? now - random() % 4
+               : random() % 40 == 0         ? now + 1 + random() % 2
+                                            : now;
     };
     Timestamp time = kNow;
     unsigned hits = 0, late = 0, needless_late = 0;
@@ -879,9 +946,7 @@ void run_against_model(std::size_t bytes, unsigned seed, int steps, bool exact) 
         const Scope scope = scope_of(s);
         const std::uint64_t space = space_of(s);
         const std::string key = some_key();
-        const auto drop = [&](auto&& which) {
-            std::erase_if(model.items, which);
-        };
+        const auto drop = [&](auto&& which) { std::erase_if(model.items, which); };
         const unsigned what = static_cast<unsigned>(random() % 100);
         if (what < 45) {
             Lookup found;
@@ -889,14 +954,16 @@ void run_against_model(std::size_t bytes, unsigned seed, int steps, bool exact) 
             const Version clock = random() % 4 == 0 && now > 5 ? now - random() % 5 : now;
             const Found result = r.find(scope, key, found, clock, time);
             const auto it = model.items.find({s, key});
-            const bool may = it != model.items.end() && model.alive(it->second) && it->second.expires_at > time && it->second.birth <= clock;
+            const bool may = it != model.items.end() && model.alive(it->second) &&
+                             it->second.expires_at > time && it->second.birth <= clock;
             if (result == Found::kHit) {
                 ASSERT_TRUE(may) << "seed " << seed << " step " << step << " " << key;
                 std::string value(found.value_bytes, '\0');
                 ASSERT_TRUE(r.store().copy(r.base(), found, value.data()));
                 ASSERT_EQ(value, it->second.value);
                 ASSERT_EQ(found.birth, it->second.birth);
-                r.store().count_hit(r.base(), r.region.session(static_cast<unsigned>(random() % 4)), found, time);
+                r.store().count_hit(r.base(), r.region.session(static_cast<unsigned>(random() % 4)), found,
+                                    time);
                 ++hits;
             } else if (exact) {
                 ASSERT_FALSE(may) << "seed " << seed << " step " << step << " " << key;
@@ -904,7 +971,8 @@ void run_against_model(std::size_t bytes, unsigned seed, int steps, bool exact) 
         } else if (what < 75) {
             Model::Item item;
             item.value = text_of(random() % 6 == 0 ? random() % 9000 : random() % 200, random());
-            for (std::uint64_t t = random() % 4; t > 0; --t) item.tags.push_back(some_tag());
+            for (std::uint64_t t = random() % 4; t > 0; --t)
+                item.tags.push_back(some_tag());
             item.birth = some_birth();
             item.expires_at = random() % 3 == 0 ? time + static_cast<Timestamp>(random() % 200) : kNever;
             item.space = space;
@@ -917,10 +985,12 @@ void run_against_model(std::size_t bytes, unsigned seed, int steps, bool exact) 
             how.session = static_cast<unsigned>(random() % 4);
             if (!exact) how.quota = {60'000, 90'000};
             const auto it = model.items.find({s, key});
-            const bool live = it != model.items.end() && model.alive(it->second) && it->second.expires_at > time;
+            const bool live =
+                it != model.items.end() && model.alive(it->second) && it->second.expires_at > time;
             bool too_late = Model::at(model.keys, {space, key}) > item.birth || !model.alive(item);
             for (const auto& p : model.patterns) {
-                too_late |= p.version > item.birth && p.space == space && (p.scope < 0 || p.scope == static_cast<int>(s)) && glob_match(p.text, key);
+                too_late |= p.version > item.birth && p.space == space &&
+                            (p.scope < 0 || p.scope == static_cast<int>(s)) && glob_match(p.text, key);
             }
             switch (r.put(scope, key, item.value, item.tags, how)) {
                 case Put::kStored:
@@ -948,15 +1018,18 @@ void run_against_model(std::size_t bytes, unsigned seed, int steps, bool exact) 
             const bool all = random() % 2 == 0;
             model.keys[{space, key}] = r.stamp_key(scope, key, all);
             drop([&](const auto& e) {
-                return e.first.second == key && (e.first.first == s || (all && e.first.first >= 2 && e.second.space == space));
+                return e.first.second == key &&
+                       (e.first.first == s || (all && e.first.first >= 2 && e.second.space == space));
             });
         } else if (what < 90) {
-            const std::string text = std::string(1, static_cast<char>('a' + random() % 3)) + ":" + std::to_string(random() % 6) + "*";
+            const std::string text = std::string(1, static_cast<char>('a' + random() % 3)) + ":" +
+                                     std::to_string(random() % 6) + "*";
             const bool one = random() % 2 == 0;
             const Version v = r.stamp_pattern(text, one ? &scope.id : nullptr, space);
             model.patterns.push_back({v, space, one ? static_cast<int>(s) : -1, text});
             drop([&](const auto& e) {
-                return e.second.space == space && (!one || e.first.first == s) && glob_match(text, e.first.second);
+                return e.second.space == space && (!one || e.first.first == s) &&
+                       glob_match(text, e.first.second);
             });
         } else if (what == 90 && random() % 4 == 0) {
             model.spaces[space] = r.stamp_space(space);
@@ -981,7 +1054,9 @@ void run_against_model(std::size_t bytes, unsigned seed, int steps, bool exact) 
                 if (over) swept.insert({e.scope.hi, std::string(e.key)});
                 return over;
             });
-            drop([&](const auto& e) { return swept.count({scope_of(e.first.first).id.hi, e.first.second}) > 0; });
+            drop([&](const auto& e) {
+                return swept.count({scope_of(e.first.first).id.hi, e.first.second}) > 0;
+            });
         }
         if (step % 2500 == 0) {
             ASSERT_NO_FATAL_FAILURE(r.audit()) << "seed " << seed << " step " << step;
@@ -1013,5 +1088,5 @@ TEST(StoreModel, a_small_store_never_answers_what_the_model_forbids) {
     }
 }
 
-}   // namespace
-}   // namespace cache_ext::core
+}  // namespace
+}  // namespace cache_ext::core

@@ -9,11 +9,13 @@ namespace {
 
 /// The region's own tag table and allocator, used by themselves.
 class Tags : public testing::Test {
-  protected:
+protected:
     TestRegion r;
     TagTable& tags = r.store().tags();
 
-    Ref acquire(std::string_view text, std::uint64_t space = 0) { return tags.acquire(r.base(), r.allocator(), r.tag(text, space)); }
+    Ref acquire(std::string_view text, std::uint64_t space = 0) {
+        return tags.acquire(r.base(), r.allocator(), r.tag(text, space));
+    }
     void release(Ref ref) { tags.release(r.base(), r.allocator(), ref); }
     Version slot_version(Ref ref) { return r.base().at<TagSlot>(ref)->version.load(); }
 };
@@ -94,7 +96,7 @@ TEST_F(Tags, the_same_text_in_two_spaces_is_two_tags) {
 TEST_F(Tags, another_tag_with_the_same_cell_raises_only_the_cell) {
     const Ref slot = acquire("users");
     TagName other = r.tag("others");
-    other.hash = r.tag("users").hash;   // as if the hashes collided in full
+    other.hash = r.tag("users").hash;  // as if the hashes collided in full
     tags.stamp(r.base(), other, 6);
     EXPECT_EQ(slot_version(slot), 0u) << "a live entry is not lost to a collision";
     EXPECT_EQ(tags.version(r.base(), r.tag("users")), 0u);
@@ -142,5 +144,5 @@ TEST_F(Tags, without_memory_there_is_no_slot_and_no_trace) {
     r.audit();
 }
 
-}   // namespace
-}   // namespace cache_ext::core
+}  // namespace
+}  // namespace cache_ext::core

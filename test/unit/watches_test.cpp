@@ -17,10 +17,12 @@ TEST(Watches, RecordsTheIdOnceAndRipens) {
     const auto watches = std::make_unique<Watches>();
     EXPECT_FALSE(watches->any());
     EXPECT_FALSE(watches->watched(7));
-    EXPECT_EQ(watches->watch(7, [&] {
-        EXPECT_TRUE(watches->watched(7)) << "the mark comes before the id is read";
-        return FullXid{100};
-    }), 100U);
+    EXPECT_EQ(watches->watch(7,
+                             [&] {
+                                 EXPECT_TRUE(watches->watched(7)) << "the mark comes before the id is read";
+                                 return FullXid{100};
+                             }),
+              100U);
     EXPECT_TRUE(watches->any());
     EXPECT_EQ(watches->watch(7, [] { return FullXid{200}; }), 100U);
     EXPECT_FALSE(watches->watched(8));
@@ -34,7 +36,7 @@ TEST(Watches, RecordsTheIdOnceAndRipens) {
 TEST(Watches, SilentWritersAreOlder) {
     for (int round = 0; round < 200; ++round) {
         const auto watches = std::make_unique<Watches>();
-        std::mutex ids;   // stands for the server's lock
+        std::mutex ids;  // stands for the server's lock
         FullXid next = 10;
         std::atomic<FullXid> silent{0};
         std::atomic<FullXid> recorded{UINT64_MAX};
@@ -65,10 +67,11 @@ TEST(Watches, SilentWritersAreOlder) {
             threads.emplace_back(write);
             threads.emplace_back(watch);
         }
-        for (std::thread& t : threads) t.join();
+        for (std::thread& t : threads)
+            t.join();
         EXPECT_LT(silent.load(), recorded.load());
     }
 }
 
-}   // namespace
-}   // namespace cache_ext::core
+}  // namespace
+}  // namespace cache_ext::core
