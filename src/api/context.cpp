@@ -82,10 +82,13 @@ core::Scope own_scope(const pg::Caller& caller) {
     return {id_of(caller.scope), space_id(), id_of(caller.quota_owner), true};
 }
 
+bool reachable() {
+    return pg::settings::enabled && pg::attached() && !RecoveryInProgress() && !pg::caller().bypass;
+}
+
 bool usable() {
-    return pg::settings::enabled && pg::attached() &&
-           (XactIsoLevel != XACT_SERIALIZABLE || pg::settings::serializable == pg::kSerializableAllow) &&
-           !RecoveryInProgress() && !pg::caller().bypass;
+    return (XactIsoLevel != XACT_SERIALIZABLE || pg::settings::serializable == pg::kSerializableAllow) &&
+           reachable();
 }
 
 core::Timestamp coarse_now() noexcept {
@@ -175,8 +178,7 @@ std::uint64_t lease_hash(const core::Scope& scope, std::string_view key) noexcep
     return pg::region().store().key_hash(scope.id, key);
 }
 
-void count_miss(std::string_view key) {
-    pg::session().counters.add(core::Counter::kMisses);
+void leave_lease(std::string_view key) {
     core::Scope scope;
     // Also where the caller may not fill: a function of somebody who may can be what answers this miss.
     (void)scope_for_set(key, scope);

@@ -24,6 +24,9 @@ core::Scope own_scope(const pg::Caller& caller);
 /// Whether calls may use the cache at all now: switched on, attached, not bypassed for this caller, isolation level or server. May raise, as pg::caller().
 bool usable();
 
+/// The same whatever the isolation level: where it bypasses the cache, what is computed may still be set by a later transaction.
+bool reachable();
+
 /// The time, a few milliseconds behind at most. 4 ns.
 core::Timestamp coarse_now() noexcept;
 
@@ -55,8 +58,8 @@ void prefetch(const std::string_view* keys, int count);
 /// Counts a hit of what `look_up` found.
 void count_hit(const Visible& found) noexcept;
 
-/// Counts a miss, and leaves the lease that a later set answers.
-void count_miss(std::string_view key);
+/// Leaves the lease that a later set answers: after a miss, or where a read bypassed the cache. Only where `reachable()`.
+void leave_lease(std::string_view key);
 
 /// The scope that a set of this key goes to. False: the key is under a shared prefix that the caller may not fill.
 bool scope_for_set(std::string_view key, core::Scope& scope);

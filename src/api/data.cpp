@@ -140,7 +140,7 @@ CACHE_EXT_FUNCTION(get_cached_entry) {
         values[kHitCount] = Int64GetDatum(details.hits);
         values[kIsStale] = BoolGetDatum(false);
         std::fill_n(nulls, int{kLease}, false);
-    } else if (core::Scope scope; usable() && scope_for_set(key, scope)) {
+    } else if (core::Scope scope; reachable() && scope_for_set(key, scope)) {
         // Nothing is stored for a lease of version 0. It says that the value may hold uncommitted rows, or that nothing is known of its age; no
         // lease at all would say that it is current.
         const core::Version birth = pg::has_written() ? 0 : pg::fill_clock();

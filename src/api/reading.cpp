@@ -45,12 +45,16 @@ void log_operation(const char* what, std::string_view key, const char* outcome) 
 }
 
 bool read_or_miss(std::string_view key, std::int64_t max_age, Datum& value, Visible& found) {
-    if (!usable()) return false;
+    if (!usable()) {
+        if (reachable()) leave_lease(key);
+        return false;
+    }
     if (read(key, max_age, value, found)) {
         log_operation("get", key, "hit");
         return true;
     }
-    count_miss(key);
+    pg::session().counters.add(core::Counter::kMisses);
+    leave_lease(key);
     log_operation("get", key, "miss");
     return false;
 }
