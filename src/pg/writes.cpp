@@ -7,6 +7,7 @@
 #include "pg/transaction.hpp"
 
 extern "C" {
+#include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/transam.h"
 #include "access/xact.h"
@@ -20,11 +21,13 @@ extern "C" {
 #include "catalog/pg_rewrite.h"
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
+#include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "tcop/utility.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 }
 
 namespace cache_ext::pg {
@@ -51,14 +54,17 @@ bool is_watched(void* /*context*/, Oid relation) noexcept {
 /// The oldest transaction that may be unfinished for any snapshot of this database, with 64 bits. `relation`: one of those that are meant.
 core::FullXid oldest_unfinished(Oid relation) {
     // The server works this out for a table of this database; for none it takes all databases together, which is only more cautious. A table that
-    // this transaction has just created has other rules.
-    Relation table = OidIsValid(relation) ? try_relation_open(relation, NoLock) : nullptr;
+    // this transaction has just created has other rules. One that was read in a part that was rolled back is locked no more, and may be going
+    // just now: nobody waits for that, and without the lock it could not be opened safely.
+    const bool locked = OidIsValid(relation) && ConditionalLockRelationOid(relation, AccessShareLock);
+    Relation table = locked ? try_relation_open(relation, NoLock) : nullptr;
     const bool plain =
         table != nullptr &&
         (table->rd_rel->relkind == RELKIND_RELATION || table->rd_rel->relkind == RELKIND_MATVIEW) &&
         !RELATION_IS_LOCAL(table);
     const TransactionId oldest = GetOldestNonRemovableTransactionId(plain ? table : nullptr);
     if (table != nullptr) relation_close(table, NoLock);
+    if (locked) UnlockRelationOid(relation, AccessShareLock);
     const core::FullXid next = U64FromFullTransactionId(ReadNextFullTransactionId());
     return next - static_cast<TransactionId>(static_cast<TransactionId>(next) - oldest);
 }
@@ -69,13 +75,24 @@ bool is_temporary(const RangeVar* relation) noexcept {
     return relation->relpersistence == RELPERSISTENCE_TEMP;
 }
 
+/// Whether a relation is temporary; false where it is not known. It may be dropped at this moment by others, which get_rel_persistence would
+/// take for an error.
+bool is_temporary(Oid relation) {
+    HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+    if (!HeapTupleIsValid(tuple)) return false;
+    const bool temporary =
+        reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relpersistence == RELPERSISTENCE_TEMP;
+    ReleaseSysCache(tuple);
+    return temporary;
+}
+
 /// Whether everything that the statement drops is a temporary table.
 bool drops_temporary_only(const DropStmt* drop) {
     if (drop->removeType != OBJECT_TABLE) return false;
     for (int i = 0; i < list_length(drop->objects); ++i) {
         const RangeVar* name = makeRangeVarFromNameList(static_cast<List*>(list_nth(drop->objects, i)));
         const Oid relation = RangeVarGetRelid(name, NoLock, true);
-        if (OidIsValid(relation) && get_rel_persistence(relation) != RELPERSISTENCE_TEMP) return false;
+        if (OidIsValid(relation) && !is_temporary(relation)) return false;
     }
     return true;
 }
@@ -157,9 +174,7 @@ void access_object(ObjectAccessType access, Oid catalog, Oid object, int part, v
     if (internal) return;
     if (catalog == RelationRelationId) {
         const char kind = get_rel_relkind(object);
-        if (kind == RELKIND_INDEX || kind == RELKIND_PARTITIONED_INDEX ||
-            get_rel_persistence(object) == RELPERSISTENCE_TEMP)
-            return;
+        if (kind == RELKIND_INDEX || kind == RELKIND_PARTITIONED_INDEX || is_temporary(object)) return;
     } else if (catalog == RewriteRelationId && access == OAT_DROP) {
         return;  // goes with its view, or by a statement
     }
