@@ -15,7 +15,7 @@ namespace {
 constexpr std::size_t kMinExtentBytes = 256;
 
 /// Cache lines of an entry that are asked for at once when the index points to it.
-constexpr unsigned kPrefetchLines = 4;
+constexpr unsigned kPrefetchLines = 8;
 
 /// Evictions after which the lock is given up for a moment.
 constexpr unsigned kEvictionBatch = 16;
