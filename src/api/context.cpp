@@ -102,7 +102,7 @@ bool has_expired(core::Timestamp expires_at) noexcept { return GetCurrentTimesta
 bool is_late(const pg::PendingSet& set) noexcept {
     core::Store& store = pg::region().store();
     const core::Base base = pg::region().base();
-    if (store.tags().cell(base, store.space_cell_hash(set.scope.space)) > set.birth ||
+    if (store.space_floor(set.scope.space) > set.birth ||
         store.tags().cell(base, store.key_cell_hash(set.scope.space, set.key)) > set.birth) {
         return true;
     }

@@ -46,7 +46,7 @@ struct Plan {
             return here;
         };
         sessions_at = place(sizeof(SessionSlot) * options.sessions);
-        prepared_at = place(sizeof(PendingMark) * options.prepared);
+        prepared_at = place(sizeof(Prepared) * options.prepared);
         cells_at = place(sizeof(std::atomic<Version>) * cells);
         tag_heads_at = place(sizeof(Ref) * tag_heads);
         scope_heads_at = place(sizeof(Ref) * scope_heads);
@@ -115,30 +115,46 @@ Region Region::open(void* memory) noexcept {
                                                                                                : Region{};
 }
 
-PendingMark* Region::claim_prepared(FullXid xid) const noexcept {
+Prepared* Region::claim_prepared(FullXid xid) const noexcept {
     for (std::uint32_t i = 0; i < header().prepared_count; ++i) {
         FullXid unused = 0;
-        if (prepared(i).xid.compare_exchange_strong(unused, xid, std::memory_order_acq_rel))
+        if (prepared(i).mark.xid.compare_exchange_strong(unused, xid, std::memory_order_acq_rel)) {
+            header().prepared_claimed.fetch_add(1, std::memory_order_relaxed);
             return &prepared(i);
+        }
     }
     return nullptr;
 }
 
-void Region::release_prepared(std::uint32_t index, FullXid xid) const noexcept {
-    // Taken away from all others first: the mark could be somebody else's by the time it is cleared.
+void Region::release_prepared(Prepared& prepared, FullXid xid) const noexcept {
+    // Taken away from all others first: it could be somebody else's by the time it is cleared.
     constexpr FullXid kBeingReleased = UINT64_MAX;
-    PendingMark& mark = prepared(index);
-    if (!mark.xid.compare_exchange_strong(xid, kBeingReleased, std::memory_order_acq_rel)) return;
-    mark.version.store(0, std::memory_order_release);
-    mark.xid.store(0, std::memory_order_release);
+    FullXid expected = xid;
+    if (!prepared.mark.xid.compare_exchange_strong(expected, kBeingReleased, std::memory_order_acq_rel)) return;
+
+    if (prepared.count > 0) {
+        // It is over, but not for all snapshots: those for which it is not must not be given what is stored from now on. So it is registered
+        // now, before the first quarantine ends. It needs no mark: whoever takes a fresh snapshot takes it for finished.
+        PendingMark none{};
+        const Version version = clock().stamp(none, xid);
+        for (std::uint32_t i = 0; i < prepared.count; ++i)
+            store().lift(base_, prepared.cells[i], version);
+        clock().end(version, version, xid);
+        prepared.count = 0;
+    }
+    if (const Version first = prepared.mark.version.load(std::memory_order_relaxed); first != 0) {
+        clock().end(first, clock().now(), xid);
+        prepared.mark.version.store(0, std::memory_order_release);
+    }
+    header().prepared_claimed.fetch_sub(1, std::memory_order_relaxed);
+    prepared.mark.xid.store(0, std::memory_order_release);
 }
 
 Version Region::settled_bound() const noexcept {
     const RegionHeader& h = header();
     const Version now = h.clock.now();  // before the marks
     const Version bound = h.clock.settled_bound(&session(0).mark, h.session_count, sizeof(SessionSlot), now);
-    return h.clock.settled_bound(base_.at<const PendingMark>(h.prepared), h.prepared_count,
-                                 sizeof(PendingMark), bound);
+    return h.clock.settled_bound(&prepared(0).mark, h.prepared_count, sizeof(Prepared), bound);
 }
 
 std::uint64_t Region::total(Counter counter) const noexcept {

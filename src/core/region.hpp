@@ -6,6 +6,7 @@
 
 #include "core/clock.hpp"
 #include "core/duties.hpp"
+#include "core/prepared.hpp"
 #include "core/session.hpp"
 #include "core/store.hpp"
 #include "core/watches.hpp"
@@ -25,7 +26,7 @@ struct RegionOptions {
 /// The head of the region. Everything else in it is found from here by Refs.
 struct RegionHeader {
     static constexpr std::uint64_t kMagic = 0x7478655f65686361ULL;
-    static constexpr std::uint32_t kLayoutVersion = 2;
+    static constexpr std::uint32_t kLayoutVersion = 3;
 
     std::uint64_t magic;
     std::uint32_t layout_version;
@@ -37,6 +38,7 @@ struct RegionHeader {
     Id128 instance;
     std::atomic<FullXid>
         next_xid;  ///< snapshots with an older xmin neither read nor fill: what they wait for may have left no mark here
+    std::atomic<std::uint32_t> prepared_claimed;  ///< how many of `prepared` are somebody's
     Duties duties;
     std::atomic<std::uint64_t> counted_before[static_cast<std::size_t>(
         Counter::kCount)];                 ///< totals when statistics were last reset
@@ -73,15 +75,25 @@ public:
     SessionSlot& session(std::uint32_t index) const noexcept {
         return base_.at<SessionSlot>(header().sessions)[index];
     }
-    PendingMark& prepared(std::uint32_t index) const noexcept {
-        return base_.at<PendingMark>(header().prepared)[index];
+    Prepared& prepared(std::uint32_t index) const noexcept {
+        return base_.at<Prepared>(header().prepared)[index];
     }
 
-    /// A mark for a transaction that is about to be prepared, to be stamped with and to outlive its session; null: none is free.
-    PendingMark* claim_prepared(FullXid xid) const noexcept;
+    /// For a transaction that is about to be prepared; null: none is free.
+    Prepared* claim_prepared(FullXid xid) const noexcept;
+    bool any_prepared() const noexcept {
+        return header().prepared_claimed.load(std::memory_order_relaxed) != 0;
+    }
 
-    /// Gives a mark back, if it is still this transaction's: by whoever finds that it is over.
-    void release_prepared(std::uint32_t index, FullXid xid) const noexcept;
+    /// Ends its quarantines and gives it back, if it is still this transaction's: by whoever finds that it is over.
+    void release_prepared(Prepared& prepared, FullXid xid) const noexcept;
+
+    /// From now on snapshots for which a transaction below this id may be unfinished neither read nor fill.
+    void bypass_before(FullXid xid) const noexcept {
+        FullXid seen = header().next_xid.load(std::memory_order_relaxed);
+        while (seen < xid && !header().next_xid.compare_exchange_weak(seen, xid, std::memory_order_acq_rel)) {
+        }
+    }
 
     /// The largest version below all pending marks, of sessions and of prepared transactions. See Clock::settled_bound.
     Version settled_bound() const noexcept;

@@ -83,8 +83,8 @@ std::uint64_t Store::key_cell_hash(const Id128& space, std::string_view key) con
 
 std::uint64_t Store::expiry_cell_hash(const TagName& tag) noexcept { return mix(tag.hash, kExpirySalt); }
 
-std::uint64_t Store::space_cell_hash(const Id128& space) const noexcept {
-    return mix(seed_ ^ space.hi ^ kSpaceSalt, space.lo);
+std::size_t Store::space_cell(const Id128& space) const noexcept {
+    return mix(seed_ ^ space.hi ^ kSpaceSalt, space.lo) % kSpaceCells;
 }
 
 std::uint64_t Store::hash_of(Base base, Ref ref) const noexcept {
@@ -430,8 +430,8 @@ Ref Store::find_locked(Base base, const Key& key) const noexcept {
 Put Store::publish(Base base, SessionSlot& session, Ref head, const NewEntry& entry, std::uint8_t flags,
                    const Quota& quota) noexcept {
     const Id128& space = entry.scope->space;
-    const Version space_floor = tags_.cell(base, space_cell_hash(space));
-    if (space_floor > entry.birth || tags_.cell(base, key_cell_hash(space, entry.key.bytes)) > entry.birth ||
+    const Version floor = space_floor(space);
+    if (floor > entry.birth || tags_.cell(base, key_cell_hash(space, entry.key.bytes)) > entry.birth ||
         !patterns_.allows(entry.birth, space, entry.scope->id, entry.key.bytes)) {
         return Put::kLate;
     }
@@ -449,9 +449,9 @@ Put Store::publish(Base base, SessionSlot& session, Ref head, const NewEntry& en
         }
     }
 
-    Ref scope = scopes_.acquire(base, allocator_, *entry.scope, space_floor);
+    Ref scope = scopes_.acquire(base, allocator_, *entry.scope, floor);
     for (std::size_t freed = 0; scope == 0 && freed < kMaxRoom && make_room(base, session, freed);) {
-        scope = scopes_.acquire(base, allocator_, *entry.scope, space_floor);
+        scope = scopes_.acquire(base, allocator_, *entry.scope, floor);
     }
     if (scope == 0) {
         release_tags(base, head, tag_count);
@@ -582,6 +582,24 @@ void Store::stamp_key(Base base, const Scope& scope, std::string_view key, bool 
                       Version version) noexcept {
     // The cell first: whoever links the key from now on looks at it under the lock.
     tags_.stamp_cell(base, key_cell_hash(scope.space, key), version);
+    remove_everywhere(base, scope, key, all_scopes);
+}
+
+bool Store::quarantine_tag(Base base, const TagName& tag, std::uint32_t& cell) noexcept {
+    cell = tags_.cell_number(tag.hash);
+    return tags_.quarantine(base, tag);
+}
+
+bool Store::quarantine_key(Base base, const Scope& scope, std::string_view key, bool all_scopes,
+                           std::uint32_t& cell) noexcept {
+    const std::uint64_t hash = key_cell_hash(scope.space, key);
+    cell = tags_.cell_number(hash);
+    if (!tags_.quarantine_cell(base, hash)) return false;
+    remove_everywhere(base, scope, key, all_scopes);
+    return true;
+}
+
+void Store::remove_everywhere(Base base, const Scope& scope, std::string_view key, bool all_scopes) noexcept {
     remove(base, {scope.id, key, key_hash(scope.id, key)});
     if (!all_scopes || usage().private_entries == 0) return;
     for (std::uint32_t b = 0; b < bucket_count(); ++b) {
@@ -604,7 +622,7 @@ void Store::stamp_pattern(Base base, const Id128& space, const Id128* scope, std
 }
 
 void Store::stamp_space(Base base, const Id128& space, Version version) noexcept {
-    tags_.stamp_cell(base, space_cell_hash(space), version);
+    raise(space_floors_[space_cell(space)], version);
     std::scoped_lock guard(lock_);
     scopes_.raise_floors(base, space, version);
 }

@@ -169,7 +169,20 @@ public:
 
     /// The hash under which a key's invalidations are remembered, whatever its scope.
     std::uint64_t key_cell_hash(const Id128& space, std::string_view key) const noexcept;
-    std::uint64_t space_cell_hash(const Id128& space) const noexcept;
+
+    /// The version below which nothing of a space is stored. An upper bound.
+    Version space_floor(const Id128& space) const noexcept {
+        return space_floors_[space_cell(space)].load(std::memory_order_acquire);
+    }
+
+    /// For a transaction that is about to be prepared, in place of the stamps: until `lift`, what carries the tag or has the key is neither served nor
+    /// stored. The cell to be lifted goes to `cell`. False: not possible, stamp it.
+    bool quarantine_tag(Base base, const TagName& tag, std::uint32_t& cell) noexcept;
+    bool quarantine_key(Base base, const Scope& scope, std::string_view key, bool all_scopes,
+                        std::uint32_t& cell) noexcept;
+
+    /// Ends one quarantine, by whoever finds that the transaction is over. `version` has been taken since then, and registered as that transaction's.
+    void lift(Base base, std::uint32_t cell, Version version) noexcept { tags_.lift(base, cell, version); }
 
     /// Makes an entry end at `when` if it would end later. Whether it was there.
     bool expire(Base base, const Key& key, Timestamp when) noexcept;
@@ -293,9 +306,12 @@ public:
 private:
     friend class Region;
     struct Links;
+    static constexpr std::size_t kSpaceCells = 256;
 
     const Entry* entry_at(Base base, Ref ref) const noexcept { return base.at<const Entry>(ref); }
     static std::uint64_t expiry_cell_hash(const TagName& tag) noexcept;
+    std::size_t space_cell(const Id128& space) const noexcept;
+    void remove_everywhere(Base base, const Scope& scope, std::string_view key, bool all_scopes) noexcept;
     const Bucket* bucket_for(Base base, const Key& key) const noexcept {
         return index_.bucket(base, Index::bucket_of(key.hash, index_.bucket_count()));
     }
@@ -333,6 +349,7 @@ private:
     Sieve<Links> sieve_;
     PatternRing patterns_;
     std::uint64_t seed_;
+    std::atomic<Version> space_floors_[kSpaceCells];  // by hash. Apart from the other cells: none of these is ever in quarantine
     Ref first_ref_;  // refs that readers may follow
     Ref end_ref_;
     std::uint64_t region_bytes_;

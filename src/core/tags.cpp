@@ -43,6 +43,39 @@ void TagTable::stamp_cell(Base base, std::uint64_t hash, Version version) noexce
     raise(cell_of(base, hash), version);
 }
 
+bool TagTable::quarantine_cell(Base base, std::uint64_t hash) noexcept {
+    std::atomic<Version>& cell = cell_of(base, hash);
+    Version seen = cell.load(std::memory_order_relaxed);
+    do {
+        if (seen > ~kOneQuarantine) return false;
+    } while (!cell.compare_exchange_weak(seen, seen + kOneQuarantine, std::memory_order_acq_rel));
+    return true;
+}
+
+bool TagTable::quarantine(Base base, const TagName& name) noexcept {
+    std::lock_guard guard(partition(name.hash).lock);
+    if (!quarantine_cell(base, name.hash)) return false;
+    if (TagSlot* slot = lookup(base, name)) slot->version.fetch_or(kOneQuarantine, std::memory_order_acq_rel);
+    return true;
+}
+
+void TagTable::lift(Base base, std::uint32_t number, Version version) noexcept {
+    std::lock_guard guard(partition(number).lock);
+    std::atomic<Version>& cell = cell_of(base, number);
+    raise(cell, version);
+    const bool last = cell.fetch_sub(kOneQuarantine, std::memory_order_acq_rel) < 2 * kOneQuarantine;
+    for (std::uint32_t head = number; head < head_count_; head += cell_count_) {
+        for (Ref ref = head_of(base, head); ref != 0;) {
+            auto* slot = base.at<TagSlot>(ref);
+            if (slot->version.load(std::memory_order_relaxed) >= kOneQuarantine) {
+                raise(slot->version, version);
+                if (last) slot->version.fetch_and(kVersionMask, std::memory_order_acq_rel);
+            }
+            ref = slot->next;
+        }
+    }
+}
+
 Version TagTable::version(Base base, const TagName& name) noexcept {
     std::lock_guard guard(partition(name.hash).lock);
     if (const TagSlot* slot = lookup(base, name)) return slot->version.load(std::memory_order_relaxed);

@@ -11,6 +11,12 @@
 
 namespace cache_ext::core {
 
+/// The upper bits of a version that is kept for a tag or in a cell: how many quarantines lie on it. Nothing is ever born so late, so that whatever is
+/// in quarantine is neither served nor stored by the rule that holds anyway.
+inline constexpr unsigned kQuarantineShift = 52;
+inline constexpr Version kOneQuarantine = Version{1} << kQuarantineShift;
+inline constexpr Version kVersionMask = kOneQuarantine - 1;
+
 /// A tag of one space. `hash` is `TagTable::hash(space, text)`.
 struct TagName {
     Id128 space;
@@ -20,7 +26,7 @@ struct TagName {
 
 /// The exact slot of a tag that live entries carry. Its text follows.
 struct TagSlot {
-    std::atomic<Version> version;  ///< of the newest stamp
+    std::atomic<Version> version;  ///< of the newest stamp, and whether it is in quarantine
     std::uint64_t hash;
     Id128 space;
     Ref next;
@@ -43,7 +49,8 @@ public:
     static constexpr std::uint32_t kPartitions = 64;
 
     /// `cells` is an array of `cell_count` versions and `heads` one of `head_count` Refs, zeroed. Both counts are
-    /// powers of two and at least `kPartitions`.
+    /// powers of two and at least `kPartitions`, and there are at least as many heads as cells: so all that shares a cell shares a partition, and
+    /// is found from a few heads.
     void init(Ref cells, std::uint32_t cell_count, Ref heads, std::uint32_t head_count,
               std::uint64_t seed) noexcept;
 
@@ -54,6 +61,20 @@ public:
 
     /// Raises the cell only: for things that have no slot (keys, whole spaces).
     void stamp_cell(Base base, std::uint64_t hash, Version version) noexcept;
+
+    /// Puts a tag in quarantine, which ends with `lift` of its cell. False: there are too many quarantines of that cell. Takes only the partition's lock.
+    bool quarantine(Base base, const TagName& name) noexcept;
+
+    /// The same for things that have no slot.
+    bool quarantine_cell(Base base, std::uint64_t hash) noexcept;
+
+    /// Ends one quarantine of a cell, after everything that was in it has got this version. What is in the cell stays in quarantine until its last one ends.
+    void lift(Base base, std::uint32_t cell, Version version) noexcept;
+
+    /// Which cell remembers what has this hash.
+    std::uint32_t cell_number(std::uint64_t hash) const noexcept {
+        return static_cast<std::uint32_t>(hash & (cell_count_ - 1));
+    }
 
     /// An upper bound of the newest stamp of whatever has this hash.
     Version cell(Base base, std::uint64_t hash) const noexcept {
@@ -81,7 +102,7 @@ private:
 
     Partition& partition(std::uint64_t hash) noexcept { return partitions_[hash % kPartitions]; }
     std::atomic<Version>& cell_of(Base base, std::uint64_t hash) const noexcept {
-        return base.at<std::atomic<Version>>(cells_)[hash & (cell_count_ - 1)];
+        return base.at<std::atomic<Version>>(cells_)[cell_number(hash)];
     }
     Ref& head_of(Base base, std::uint64_t hash) const noexcept {
         return base.at<Ref>(heads_)[hash & (head_count_ - 1)];
@@ -97,10 +118,11 @@ private:
     Partition partitions_[kPartitions];
 };
 
-/// Raises an atomic to at least `version`.
+/// Raises an atomic to at least `version`, and leaves its quarantines.
 inline void raise(std::atomic<Version>& at, Version version) noexcept {
     Version seen = at.load(std::memory_order_relaxed);
-    while (seen < version && !at.compare_exchange_weak(seen, version, std::memory_order_acq_rel)) {
+    while ((seen & kVersionMask) < version &&
+           !at.compare_exchange_weak(seen, (seen & ~kVersionMask) | version, std::memory_order_acq_rel)) {
     }
 }
 

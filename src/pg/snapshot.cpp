@@ -103,10 +103,24 @@ core::SnapshotView oldest_view() {
     return oldest;
 }
 
+/// When this backend last looked for prepared transactions that are over.
+constinit TimestampTz reaped_at = 0;
+
+/// Once a statement, so that many misses in one do not cost as many looks.
+void reap_prepared_now_and_then() {
+    if (!region().any_prepared()) [[likely]]
+        return;
+    if (const TimestampTz now = GetCurrentStatementStartTimestamp(); now != reaped_at) {
+        reaped_at = now;
+        reap_prepared();
+    }
+}
+
 }  // namespace
 
 void end_snapshots() noexcept {
     forget_snapshots();
+    reaped_at = 0;
     // A preloaded region is there from the transaction on in which the session itself begins.
     ended_by = region() ? region().clock().events() : 0;
 }
@@ -139,6 +153,7 @@ core::Version snapshot_clock() {
 }
 
 core::Version fill_clock() {
+    reap_prepared_now_and_then();
     const core::Version active = snapshot_clock();
     if (testing::breaks(testing::Break::kNoRing)) return active;
     if (active == 0 || IsolationUsesXactSnapshot()) return active;  // there is but one snapshot
@@ -160,12 +175,13 @@ core::Version settled_newest() {
 }
 
 void reap_prepared() {
+    if (!region().any_prepared()) return;
     const std::uint32_t count = region().header().prepared_count;
     for (std::uint32_t i = 0; i < count; ++i) {
-        core::PendingMark& mark = region().prepared(i);
-        const core::FullXid xid = mark.xid.load(std::memory_order_acquire);
+        core::Prepared& prepared = region().prepared(i);
+        const core::FullXid xid = prepared.mark.xid.load(std::memory_order_acquire);
         if (xid != 0 && !TransactionIdIsInProgress(static_cast<TransactionId>(xid)))
-            region().release_prepared(i, xid);
+            region().release_prepared(prepared, xid);
     }
 }
 

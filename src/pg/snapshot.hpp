@@ -22,7 +22,7 @@ namespace cache_ext::pg {
 /// Raises the clock's floor, so that the ring may be overrun without loss. Needs a transaction with a snapshot.
 void raise_clock_floor();
 
-/// Gives back the marks of prepared transactions that are over: they end without telling anyone.
+/// Ends the quarantines of prepared transactions that are over: they end without telling anyone.
 void reap_prepared();
 
 /// Registrations since the floor was raised after which it is time to raise it again.

@@ -31,7 +31,7 @@ struct State {
     core::Version first_stamp = 0;
     core::Version last_stamp = 0;
     core::FullXid xid = 0;                  // under which it was stamped
-    core::PendingMark* prepared = nullptr;  // the mark that outlives the session
+    core::Prepared* prepared = nullptr;     // what outlives the session
     core::FullXid prepared_xid = 0;
     TimestampTz hits_flushed_at = 0;
 };
@@ -40,12 +40,16 @@ constinit State the_state;
 
 State& state() noexcept { return the_state; }
 
+core::TagName tag_of(const Invalidation& i) noexcept {
+    return {i.scope.space, i.text, region().store().tags().hash(i.scope.space, i.text)};
+}
+
 void stamp_one(const Invalidation& i, core::Version version) noexcept {
     core::Store& store = region().store();
     const core::Base base = region().base();
     switch (i.kind) {
         case InvalidationKind::kTag:
-            store.stamp_tag(base, {i.scope.space, i.text, store.tags().hash(i.scope.space, i.text)}, version);
+            store.stamp_tag(base, tag_of(i), version);
             break;
         case InvalidationKind::kKey:
         case InvalidationKind::kKeyEverywhere:
@@ -65,10 +69,79 @@ void stamp_one(const Invalidation& i, core::Version version) noexcept {
                          GetCurrentTimestamp());
             break;
         case InvalidationKind::kExpireTag:
-            store.expire_tag(base, {i.scope.space, i.text, store.tags().hash(i.scope.space, i.text)}, version,
-                             GetCurrentTimestamp());
+            store.expire_tag(base, tag_of(i), version, GetCurrentTimestamp());
             break;
     }
+}
+
+/// The version of what a transaction invalidates, taken when something first needs it.
+class Stamp {
+public:
+    Stamp(State& s, core::FullXid xid) noexcept : s_(s), xid_(xid) {}
+
+    core::Version version() {
+        if (version_ != 0) return version_;
+        version_ = region().clock().stamp(s_.prepared != nullptr ? s_.prepared->mark : session().mark, xid_);
+        testing::reach(testing::Stop::kRegistered);
+        if (s_.first_stamp == 0) s_.first_stamp = version_;
+        s_.last_stamp = version_;
+        s_.xid = xid_;
+        return version_;
+    }
+
+    void invalidate(const Invalidation& i) {
+        if (!quarantine(i)) stamp_one(i, version());
+        session().counters.add(core::Counter::kInvalidations);
+    }
+
+    /// A relation that was written.
+    void write(const core::TagName& tag) {
+        const auto put = [&](std::uint32_t& cell) {
+            return region().store().quarantine_tag(region().base(), tag, cell);
+        };
+        if (!quarantine_as(put)) region().store().stamp_tag(region().base(), tag, version());
+    }
+
+private:
+    bool quarantine(const Invalidation& i) noexcept {
+        return quarantine_as([&](std::uint32_t& cell) {
+            core::Store& store = region().store();
+            const core::Base base = region().base();
+            switch (i.kind) {
+                case InvalidationKind::kTag:
+                    return store.quarantine_tag(base, tag_of(i), cell);
+                case InvalidationKind::kKey:
+                case InvalidationKind::kKeyEverywhere:
+                    return store.quarantine_key(base, i.scope, i.text,
+                                                i.kind == InvalidationKind::kKeyEverywhere, cell);
+                default:
+                    return false;
+            }
+        });
+    }
+
+    /// Where the transaction is to be prepared and there is room.
+    template <class Put>
+    bool quarantine_as(Put&& put) noexcept {
+        if (s_.prepared == nullptr || s_.prepared->count == core::Prepared::kCells) return false;
+        if (!put(s_.prepared->cells[s_.prepared->count])) return false;
+        ++s_.prepared->count;
+        return true;
+    }
+
+    State& s_;
+    core::FullXid xid_;
+    core::Version version_ = 0;
+};
+
+/// What is to outlive the session of a transaction that is about to be prepared.
+void claim_prepared(State& s, core::FullXid xid) {
+    reap_prepared();
+    s.prepared = region().claim_prepared(xid);
+    s.prepared_xid = xid;
+    // There is one for each that the server lets be prepared, but one may just be on its way back. Then nobody reads or fills under a snapshot for which
+    // this transaction may be unfinished.
+    if (s.prepared == nullptr) region().bypass_before(U64FromFullTransactionId(ReadNextFullTransactionId()));
 }
 
 /// Gives everything pending that has none yet a version. Before the transaction can become visible.
@@ -87,31 +160,20 @@ void stamp(State& s) {
 
     // On a standby there is no transaction id to be had, and none is needed: what is invalidated there is local.
     const core::FullXid xid = RecoveryInProgress() ? 0 : U64FromFullTransactionId(GetTopFullTransactionId());
-    core::PendingMark* mark = &session().mark;
-    if (s.preparing && s.prepared == nullptr) {
-        reap_prepared();
-        s.prepared = region().claim_prepared(xid);
-        s.prepared_xid = xid;
-    }
-    if (s.prepared != nullptr) mark = s.prepared;
+    if (s.preparing && s.prepared == nullptr) claim_prepared(s, xid);
 
-    const core::Version version = region().clock().stamp(*mark, xid);
-    testing::reach(testing::Stop::kRegistered);
-    for (; s.stamped < invalidations.size(); ++s.stamped) {
-        stamp_one(invalidations[s.stamped], version);
-        session().counters.add(core::Counter::kInvalidations);
-    }
+    Stamp stamp(s, xid);
+    for (; s.stamped < invalidations.size(); ++s.stamped)
+        stamp.invalidate(invalidations[s.stamped]);
     if (everything) {
-        region().store().stamp_space(region().base(), s.pending.everything_space(), version);
+        region().store().stamp_space(region().base(), s.pending.everything_space(), stamp.version());
         s.stamped_everything = true;
     }
     if (writes) {
-        stamp_writes(version);
+        visit_watched_writes(
+            [](void* to, const core::TagName& tag) { static_cast<Stamp*>(to)->write(tag); }, &stamp);
         session().counters.add(core::Counter::kInvalidations);
     }
-    if (s.first_stamp == 0) s.first_stamp = version;
-    s.xid = xid;
-    s.last_stamp = version;
     forget_snapshots();
 }
 
@@ -201,9 +263,7 @@ void finish(State& s, bool committed) noexcept {
 
 void release_own_prepared(State& s) noexcept {
     if (s.prepared == nullptr) return;
-    for (std::uint32_t i = 0; i < region().header().prepared_count; ++i) {
-        if (&region().prepared(i) == s.prepared) region().release_prepared(i, s.prepared_xid);
-    }
+    region().release_prepared(*s.prepared, s.prepared_xid);
 }
 
 void on_transaction(XactEvent event, void* /*argument*/) {
@@ -230,7 +290,7 @@ void on_transaction(XactEvent event, void* /*argument*/) {
             finish(s, true);
             break;
         case XACT_EVENT_PREPARE:
-            // Its mark stays until somebody finds that it is over. What it set is dropped: nobody will tell when it may be shown.
+            // Its quarantines stay until somebody finds that it is over. What it set is dropped: nobody will tell when it may be shown.
             finish(s, true);
             break;
         case XACT_EVENT_ABORT:

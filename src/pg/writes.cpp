@@ -233,17 +233,20 @@ bool wrote_watched() {
     return untracked ? is_watched(nullptr, kAnyRelation) : any_written_relation(is_watched, nullptr);
 }
 
-void stamp_writes(core::Version version) {
-    const auto stamp = [](void* at, Oid relation) {
-        if (is_watched(nullptr, relation))
-            region().store().stamp_tag(region().base(), RelationTag(relation).name(),
-                                       *static_cast<const core::Version*>(at));
+void visit_watched_writes(void (*visit)(void* context, const core::TagName& tag), void* context) {
+    struct Visitor {
+        void (*visit)(void* context, const core::TagName& tag);
+        void* context;
+    } visitor{visit, context};
+    const auto look = [](void* at, Oid relation) {
+        const auto& to = *static_cast<const Visitor*>(at);
+        if (is_watched(nullptr, relation)) to.visit(to.context, RelationTag(relation).name());
         return false;
     };
     if (untracked) {
-        stamp(&version, kAnyRelation);
+        look(&visitor, kAnyRelation);
     } else {
-        (void)any_written_relation(stamp, &version);
+        (void)any_written_relation(look, &visitor);
     }
 }
 

@@ -46,8 +46,8 @@ std::vector<Oid> own_writes();
 /// Whether this transaction has written anything that is watched, and so has to be stamped. In a transaction, before its end.
 bool wrote_watched();
 
-/// Writes the version to the relations that were written and are watched.
-void stamp_writes(core::Version version);
+/// Calls `visit` with the tag of each relation that was written and is watched.
+void visit_watched_writes(void (*visit)(void* context, const core::TagName& tag), void* context);
 
 /// Watches relations, `count` of them and kAnyRelation. Whether results that depend on them may be kept from now on; if not yet, because
 /// transactions are under way that may have written them without telling, it may be so another time. Needs a transaction with a snapshot that was

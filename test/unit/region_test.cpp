@@ -81,9 +81,9 @@ TEST(Region, a_bound_respects_the_marks_of_sessions_and_prepared_transactions) {
     EXPECT_EQ(r.region.settled_bound(), 3u);
     r.region.session(3).mark.version.store(0);
     EXPECT_EQ(r.region.settled_bound(), 5u);
-    r.region.clock().stamp(r.region.prepared(1), 701);
+    r.region.clock().stamp(r.region.prepared(1).mark, 701);
     EXPECT_EQ(r.region.settled_bound(), 5u);
-    r.region.prepared(1).version.store(0);
+    r.region.prepared(1).mark.version.store(0);
     EXPECT_EQ(r.region.settled_bound(), 6u);
 }
 
