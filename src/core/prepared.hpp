@@ -16,8 +16,8 @@ namespace cache_ext::core {
 struct Prepared {
     static constexpr std::uint32_t kCells = 128;
 
-    PendingMark mark;           ///< of the versions that it took; `mark.xid`: whose it is, 0 = nobody's
-    std::uint32_t count;        ///< of its cells
+    PendingMark mark;             ///< of the versions that it took; `mark.xid`: whose it is, 0 = nobody's
+    std::uint32_t count;          ///< of its cells
     std::uint32_t cells[kCells];  ///< on which a quarantine of its own lies; the same one may be there twice
 };
 

@@ -130,7 +130,8 @@ void Region::release_prepared(Prepared& prepared, FullXid xid) const noexcept {
     // Taken away from all others first: it could be somebody else's by the time it is cleared.
     constexpr FullXid kBeingReleased = UINT64_MAX;
     FullXid expected = xid;
-    if (!prepared.mark.xid.compare_exchange_strong(expected, kBeingReleased, std::memory_order_acq_rel)) return;
+    if (!prepared.mark.xid.compare_exchange_strong(expected, kBeingReleased, std::memory_order_acq_rel))
+        return;
 
     if (prepared.count > 0) {
         // It is over, but not for all snapshots: those for which it is not must not be given what is stored from now on. So it is registered

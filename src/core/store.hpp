@@ -349,8 +349,9 @@ private:
     Sieve<Links> sieve_;
     PatternRing patterns_;
     std::uint64_t seed_;
-    std::atomic<Version> space_floors_[kSpaceCells];  // by hash. Apart from the other cells: none of these is ever in quarantine
-    Ref first_ref_;  // refs that readers may follow
+    std::atomic<Version> space_floors_
+        [kSpaceCells];  // by hash. Apart from the other cells: none of these is ever in quarantine
+    Ref first_ref_;     // refs that readers may follow
     Ref end_ref_;
     std::uint64_t region_bytes_;
     std::uint32_t entries_;

@@ -30,8 +30,8 @@ struct State {
     bool preparing = false;  // and the end is PREPARE TRANSACTION
     core::Version first_stamp = 0;
     core::Version last_stamp = 0;
-    core::FullXid xid = 0;                  // under which it was stamped
-    core::Prepared* prepared = nullptr;     // what outlives the session
+    core::FullXid xid = 0;               // under which it was stamped
+    core::Prepared* prepared = nullptr;  // what outlives the session
     core::FullXid prepared_xid = 0;
     TimestampTz hits_flushed_at = 0;
 };
@@ -170,8 +170,8 @@ void stamp(State& s) {
         s.stamped_everything = true;
     }
     if (writes) {
-        visit_watched_writes(
-            [](void* to, const core::TagName& tag) { static_cast<Stamp*>(to)->write(tag); }, &stamp);
+        visit_watched_writes([](void* to, const core::TagName& tag) { static_cast<Stamp*>(to)->write(tag); },
+                             &stamp);
         session().counters.add(core::Counter::kInvalidations);
     }
     forget_snapshots();
