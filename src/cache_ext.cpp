@@ -5,6 +5,7 @@
 #include "pg/guard.hpp"
 #include "pg/identity.hpp"
 #include "pg/observe.hpp"
+#include "pg/replication.hpp"
 #include "pg/settings.hpp"
 #include "pg/space.hpp"
 #include "pg/transaction.hpp"
@@ -22,6 +23,7 @@ extern "C" void _PG_init() {
     using namespace cache_ext;
     pg::define_settings();
     pg::init_attach();
+    pg::init_replication();
     pg::init_space();
     pg::init_identity();
     pg::init_transaction();

@@ -4,6 +4,7 @@
 
 #include "api/policies.hpp"
 #include "pg/observe.hpp"
+#include "pg/replication.hpp"
 #include "pg/settings.hpp"
 #include "pg/snapshot.hpp"
 #include "pg/space.hpp"
@@ -83,7 +84,7 @@ core::Scope own_scope(const pg::Caller& caller) {
 }
 
 bool reachable() {
-    return pg::settings::enabled && pg::attached() && !RecoveryInProgress() && !pg::caller().bypass;
+    return pg::settings::enabled && pg::attached() && pg::is_told() && !pg::caller().bypass;
 }
 
 bool usable() {

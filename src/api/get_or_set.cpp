@@ -13,6 +13,7 @@
 
 extern "C" {
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "utils/builtins.h"
 }
 
@@ -38,6 +39,8 @@ Datum compute_observed(const Computation& computation, pg::Observation& seen, bo
 /// Whether a result may be kept, as far as what it was computed from goes.
 bool may_keep(const pg::Observation& seen, bool tracked) {
     if (seen.temporary) return false;
+    // What is written elsewhere is not told by the relation.
+    if (tracked && RecoveryInProgress()) return false;
     return !tracked || (!seen.untrackable && pg::watch_relations(seen.relations, seen.count));
 }
 

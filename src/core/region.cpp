@@ -21,6 +21,7 @@ struct Plan {
     std::uint32_t index_pages;
     std::size_t sessions_at;
     std::size_t prepared_at;
+    std::size_t replicated_at;
     std::size_t cells_at;
     std::size_t tag_heads_at;
     std::size_t scope_heads_at;
@@ -47,6 +48,7 @@ struct Plan {
         };
         sessions_at = place(sizeof(SessionSlot) * options.sessions);
         prepared_at = place(sizeof(Prepared) * options.prepared);
+        replicated_at = place(sizeof(PendingMark) * options.replicated);
         cells_at = place(sizeof(std::atomic<Version>) * cells);
         tag_heads_at = place(sizeof(Ref) * tag_heads);
         scope_heads_at = place(sizeof(Ref) * scope_heads);
@@ -79,8 +81,10 @@ Region Region::create(void* memory, const RegionOptions& options) noexcept {
     h->layout_version = RegionHeader::kLayoutVersion;
     h->session_count = options.sessions;
     h->prepared_count = options.prepared;
+    h->replicated_count = options.replicated;
     h->sessions = to_ref(plan.sessions_at);
     h->prepared = to_ref(plan.prepared_at);
+    h->replicated = to_ref(plan.replicated_at);
     h->bytes = options.bytes;
     h->instance = options.instance;
     h->next_xid.store(options.next_xid, std::memory_order_relaxed);
@@ -117,6 +121,9 @@ Region Region::open(void* memory) noexcept {
 
 Prepared* Region::claim_prepared(FullXid xid) const noexcept {
     for (std::uint32_t i = 0; i < header().prepared_count; ++i) {
+        if (prepared(i).mark.xid.load(std::memory_order_acquire) == xid) return &prepared(i);
+    }
+    for (std::uint32_t i = 0; i < header().prepared_count; ++i) {
         FullXid unused = 0;
         if (prepared(i).mark.xid.compare_exchange_strong(unused, xid, std::memory_order_acq_rel)) {
             header().prepared_claimed.fetch_add(1, std::memory_order_relaxed);
@@ -127,12 +134,7 @@ Prepared* Region::claim_prepared(FullXid xid) const noexcept {
 }
 
 void Region::release_prepared(Prepared& prepared, FullXid xid) const noexcept {
-    // Taken away from all others first: it could be somebody else's by the time it is cleared.
-    constexpr FullXid kBeingReleased = UINT64_MAX;
-    FullXid expected = xid;
-    if (!prepared.mark.xid.compare_exchange_strong(expected, kBeingReleased, std::memory_order_acq_rel))
-        return;
-
+    if (!take_away(prepared.mark, xid)) return;
     if (prepared.count > 0) {
         // It is over, but not for all snapshots: those for which it is not must not be given what is stored from now on. So it is registered
         // now, before the first quarantine ends. It needs no mark: whoever takes a fresh snapshot takes it for finished.
@@ -143,19 +145,57 @@ void Region::release_prepared(Prepared& prepared, FullXid xid) const noexcept {
         clock().end(version, version, xid);
         prepared.count = 0;
     }
-    if (const Version first = prepared.mark.version.load(std::memory_order_relaxed); first != 0) {
-        clock().end(first, clock().now(), xid);
-        prepared.mark.version.store(0, std::memory_order_release);
-    }
+    end_stamps(prepared.mark, xid);
     header().prepared_claimed.fetch_sub(1, std::memory_order_relaxed);
     prepared.mark.xid.store(0, std::memory_order_release);
+}
+
+/// From all others: it could be somebody else's by the time it is cleared.
+bool Region::take_away(PendingMark& mark, FullXid xid) const noexcept {
+    constexpr FullXid kBeingReleased = UINT64_MAX;
+    return mark.xid.compare_exchange_strong(xid, kBeingReleased, std::memory_order_acq_rel);
+}
+
+void Region::end_stamps(PendingMark& mark, FullXid xid) const noexcept {
+    const Version first = mark.version.load(std::memory_order_relaxed);
+    if (first == 0) return;
+    clock().end(first, clock().now(), xid);
+    mark.version.store(0, std::memory_order_release);
+}
+
+PendingMark* Region::claim_replicated(FullXid xid) const noexcept {
+    PendingMark* unused = nullptr;
+    for (std::uint32_t i = 0; i < header().replicated_count; ++i) {
+        const FullXid owner = replicated(i).xid.load(std::memory_order_acquire);
+        if (owner == xid) return &replicated(i);
+        if (owner == 0 && unused == nullptr) unused = &replicated(i);
+    }
+    if (unused != nullptr) {
+        header().replicated_claimed.fetch_add(1, std::memory_order_relaxed);
+        unused->xid.store(xid, std::memory_order_release);
+    }
+    return unused;
+}
+
+void Region::release_replicated(PendingMark& mark, FullXid xid) const noexcept {
+    if (!take_away(mark, xid)) return;
+    end_stamps(mark, xid);
+    header().replicated_claimed.fetch_sub(1, std::memory_order_relaxed);
+    mark.xid.store(0, std::memory_order_release);
+}
+
+void Region::forget_everything() const noexcept {
+    PendingMark none{};
+    store().stamp_all(base_, clock().stamp(none, 0));
 }
 
 Version Region::settled_bound() const noexcept {
     const RegionHeader& h = header();
     const Version now = h.clock.now();  // before the marks
     const Version bound = h.clock.settled_bound(&session(0).mark, h.session_count, sizeof(SessionSlot), now);
-    return h.clock.settled_bound(&prepared(0).mark, h.prepared_count, sizeof(Prepared), bound);
+    return h.clock.settled_bound(
+        &replicated(0), h.replicated_count, sizeof(PendingMark),
+        h.clock.settled_bound(&prepared(0).mark, h.prepared_count, sizeof(Prepared), bound));
 }
 
 std::uint64_t Region::total(Counter counter) const noexcept {

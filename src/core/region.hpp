@@ -7,6 +7,7 @@
 #include "core/clock.hpp"
 #include "core/duties.hpp"
 #include "core/prepared.hpp"
+#include "core/replica.hpp"
 #include "core/session.hpp"
 #include "core/store.hpp"
 #include "core/watches.hpp"
@@ -18,6 +19,7 @@ struct RegionOptions {
     std::size_t bytes = 0;       ///< of memory, all of it zero
     std::uint32_t sessions = 0;  ///< how many sessions the server may have at once
     std::uint32_t prepared = 0;  ///< how many prepared transactions
+    std::uint32_t replicated = 0;  ///< how many transactions of another server, of which the log tells, may be under way at once
     std::uint64_t seed = 0;      ///< random: keys are hashed with it
     Id128 instance;              ///< random: tells this region from all others, for leases
     FullXid next_xid = 0;        ///< the server's next transaction id at this moment
@@ -26,19 +28,23 @@ struct RegionOptions {
 /// The head of the region. Everything else in it is found from here by Refs.
 struct RegionHeader {
     static constexpr std::uint64_t kMagic = 0x7478655f65686361ULL;
-    static constexpr std::uint32_t kLayoutVersion = 3;
+    static constexpr std::uint32_t kLayoutVersion = 4;
 
     std::uint64_t magic;
     std::uint32_t layout_version;
     std::uint32_t session_count;
     std::uint32_t prepared_count;
+    std::uint32_t replicated_count;
     Ref sessions;
     Ref prepared;
+    Ref replicated;
     std::uint64_t bytes;
     Id128 instance;
     std::atomic<FullXid>
         next_xid;  ///< snapshots with an older xmin neither read nor fill: what they wait for may have left no mark here
-    std::atomic<std::uint32_t> prepared_claimed;  ///< how many of `prepared` are somebody's
+    std::atomic<std::uint32_t> prepared_claimed;    ///< how many of `prepared` are somebody's
+    std::atomic<std::uint32_t> replicated_claimed;  ///< how many of `replicated`
+    Replica replica;
     Duties duties;
     std::atomic<std::uint64_t> counted_before[static_cast<std::size_t>(
         Counter::kCount)];                 ///< totals when statistics were last reset
@@ -79,7 +85,7 @@ public:
         return base_.at<Prepared>(header().prepared)[index];
     }
 
-    /// For a transaction that is about to be prepared; null: none is free.
+    /// For a transaction that is about to be prepared; what it has already, if it has. Null: none is free.
     Prepared* claim_prepared(FullXid xid) const noexcept;
     bool any_prepared() const noexcept {
         return header().prepared_claimed.load(std::memory_order_relaxed) != 0;
@@ -88,6 +94,22 @@ public:
     /// Ends its quarantines and gives it back, if it is still this transaction's: by whoever finds that it is over.
     void release_prepared(Prepared& prepared, FullXid xid) const noexcept;
 
+    /// A mark for a transaction of another server that invalidates, by the process that replays its log; the one that it has already, if it has one.
+    /// Null: none is free.
+    PendingMark* claim_replicated(FullXid xid) const noexcept;
+    PendingMark& replicated(std::uint32_t index) const noexcept {
+        return base_.at<PendingMark>(header().replicated)[index];
+    }
+    bool any_replicated() const noexcept {
+        return header().replicated_claimed.load(std::memory_order_relaxed) != 0;
+    }
+
+    /// Gives it back, if it is still this transaction's: by whoever finds that it is over.
+    void release_replicated(PendingMark& mark, FullXid xid) const noexcept;
+
+    /// Makes a miss of everything that is in there or is being computed.
+    void forget_everything() const noexcept;
+
     /// From now on snapshots for which a transaction below this id may be unfinished neither read nor fill.
     void bypass_before(FullXid xid) const noexcept {
         FullXid seen = header().next_xid.load(std::memory_order_relaxed);
@@ -95,7 +117,7 @@ public:
         }
     }
 
-    /// The largest version below all pending marks, of sessions and of prepared transactions. See Clock::settled_bound.
+    /// The largest version below all pending marks, of sessions and of transactions that outlive or have none. See Clock::settled_bound.
     Version settled_bound() const noexcept;
 
     std::uint64_t total(Counter counter) const noexcept;
@@ -105,6 +127,8 @@ public:
     void reset_counted(Timestamp now) const noexcept;
 
 private:
+    bool take_away(PendingMark& mark, FullXid xid) const noexcept;
+    void end_stamps(PendingMark& mark, FullXid xid) const noexcept;
     explicit Region(void* memory) noexcept : base_{static_cast<std::byte*>(memory)} {}
 
     Base base_;

@@ -130,11 +130,11 @@ Ref ScopeTable::large_owner(Base base) noexcept {
     return best;
 }
 
-void ScopeTable::raise_floors(Base base, const Id128& space, Version version) noexcept {
+void ScopeTable::raise_floors(Base base, const Id128* space, Version version) noexcept {
     for (std::uint32_t i = 0; i < head_count_; ++i) {
         for (Ref ref = base.at<Ref>(scope_heads_)[i]; ref != 0; ref = base.at<ScopeNode>(ref)->next) {
             auto* node = base.at<ScopeNode>(ref);
-            if (node->space == space) raise(node->floor, version);
+            if (space == nullptr || node->space == *space) raise(node->floor, version);
         }
     }
 }

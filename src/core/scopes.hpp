@@ -68,8 +68,8 @@ public:
     /// One of the owners that hold the most, found by looking at a bounded number of them; 0: there is none.
     Ref large_owner(Base base) noexcept;
 
-    /// Raises the floor of every scope of a space.
-    void raise_floors(Base base, const Id128& space, Version version) noexcept;
+    /// Raises the floor of every scope of a space; null: of all of them.
+    void raise_floors(Base base, const Id128* space, Version version) noexcept;
 
     std::uint64_t private_bytes() const noexcept { return private_bytes_; }
     std::uint32_t private_entries() const noexcept { return private_entries_; }

@@ -624,7 +624,14 @@ void Store::stamp_pattern(Base base, const Id128& space, const Id128* scope, std
 void Store::stamp_space(Base base, const Id128& space, Version version) noexcept {
     raise(space_floors_[space_cell(space)], version);
     std::scoped_lock guard(lock_);
-    scopes_.raise_floors(base, space, version);
+    scopes_.raise_floors(base, &space, version);
+}
+
+void Store::stamp_all(Base base, Version version) noexcept {
+    for (auto& floor : space_floors_)
+        raise(floor, version);
+    std::scoped_lock guard(lock_);
+    scopes_.raise_floors(base, nullptr, version);
 }
 
 // --- hits ---------------------------------------------------------------------------------------------

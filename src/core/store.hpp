@@ -166,6 +166,8 @@ public:
     void stamp_pattern(Base base, const Id128& space, const Id128* scope, std::string_view pattern,
                        Version version) noexcept;
     void stamp_space(Base base, const Id128& space, Version version) noexcept;
+    /// All spaces.
+    void stamp_all(Base base, Version version) noexcept;
 
     /// The hash under which a key's invalidations are remembered, whatever its scope.
     std::uint64_t key_cell_hash(const Id128& space, std::string_view key) const noexcept;

@@ -3,6 +3,7 @@
 #include "pg/compat.hpp"
 #include "pg/guard.hpp"
 #include "pg/reload.hpp"
+#include "pg/replication.hpp"
 #include "pg/settings.hpp"
 
 extern "C" {
@@ -58,8 +59,10 @@ constinit TimestampTz failed_at = 0;
 constinit shmem_request_hook_type previous_request = nullptr;
 constinit shmem_startup_hook_type previous_startup = nullptr;
 
-core::RegionOptions options_for(std::size_t bytes) {
+/// `replicated`: how many transactions of a server whose log is replayed may be under way at once.
+core::RegionOptions options_for(std::size_t bytes, int replicated = 0) {
     core::RegionOptions options;
+    options.replicated = static_cast<std::uint32_t>(replicated);
     options.sessions = static_cast<std::uint32_t>(max_backend_slots());
     // One for each prepared transaction, and for each session that is about to prepare one: the server counts them only after that.
     options.prepared =
@@ -76,15 +79,20 @@ bool randomize(core::RegionOptions& options) {
 
 std::size_t configured_bytes() { return std::size_t{static_cast<unsigned>(settings::memory_kb)} * 1024; }
 
+/// Of the region in main shared memory. A standby allows at least as many transactions as the server that it follows.
+core::RegionOptions preload_options() {
+    return options_for(configured_bytes(), max_backend_slots() + max_prepared_xacts);
+}
+
 void request() {
     if (previous_request) previous_request();
-    RequestAddinShmemSpace(options_for(configured_bytes()).bytes);
+    RequestAddinShmemSpace(preload_options().bytes);
 }
 
 /// In the postmaster, or in each process where they do not inherit its memory.
 void startup() {
     if (previous_startup) previous_startup();
-    core::RegionOptions options = options_for(configured_bytes());
+    core::RegionOptions options = preload_options();
     bool found = false;
     LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
     void* memory = ShmemInitStruct(kRegionName, options.bytes, &found);
@@ -97,7 +105,10 @@ void startup() {
     LWLockRelease(AddinShmemInitLock);
     if (detail::region) {
         how = AttachedBy::kPreload;
-        if (!found) init_reload(detail::region);
+        if (!found) {
+            init_logging(detail::region);
+            init_reload(detail::region);
+        }
     } else {
         ereport(LOG, (errmsg("cache_ext could not set up its shared memory; the cache is off")));
     }
@@ -212,6 +223,7 @@ bool detail::attach() noexcept {
         core::FullXid unset = 0;
         header.next_xid.compare_exchange_strong(unset, U64FromFullTransactionId(ReadNextFullTransactionId()));
     }
+    if (RecoveryInProgress()) note_recovery();
     session = &region.session(static_cast<std::uint32_t>(index));
     before_shmem_exit(forget_session, Datum{0});
     return true;

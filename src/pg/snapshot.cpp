@@ -58,7 +58,8 @@ core::SnapshotView view_of(const SnapshotData& snapshot) {
     core::SnapshotView view;
     view.xmin = widen(snapshot.xmin);
     view.xmax = widen(snapshot.xmax);
-    view.xcnt = snapshot.xcnt;
+    // On a standby all ids are among the subtransactions', top-level ones too.
+    view.xcnt = snapshot.takenDuringRecovery ? static_cast<std::uint32_t>(snapshot.subxcnt) : snapshot.xcnt;
     if (const TransactionId own = GetTopTransactionIdIfAny(); TransactionIdIsValid(own)) {
         view.own_xid = widen(own);
         if (view.own_xid < view.xmax) ++view.xcnt;
@@ -103,16 +104,16 @@ core::SnapshotView oldest_view() {
     return oldest;
 }
 
-/// When this backend last looked for prepared transactions that are over.
+/// When this backend last looked for transactions that are over.
 constinit TimestampTz reaped_at = 0;
 
 /// Once a statement, so that many misses in one do not cost as many looks.
-void reap_prepared_now_and_then() {
-    if (!region().any_prepared()) [[likely]]
+void reap_now_and_then() {
+    if (!region().any_prepared() && !region().any_replicated()) [[likely]]
         return;
     if (const TimestampTz now = GetCurrentStatementStartTimestamp(); now != reaped_at) {
         reaped_at = now;
-        reap_prepared();
+        reap_orphans();
     }
 }
 
@@ -153,7 +154,7 @@ core::Version snapshot_clock() {
 }
 
 core::Version fill_clock() {
-    reap_prepared_now_and_then();
+    reap_now_and_then();
     const core::Version active = snapshot_clock();
     if (testing::breaks(testing::Break::kNoRing)) return active;
     if (active == 0 || IsolationUsesXactSnapshot()) return active;  // there is but one snapshot
@@ -174,20 +175,39 @@ core::Version settled_newest() {
     return region().clock().of(oldest) < newest ? 0 : newest;
 }
 
+namespace {
+
+bool is_over(core::FullXid xid) { return !TransactionIdIsInProgress(static_cast<TransactionId>(xid)); }
+
 void reap_prepared() {
     if (!region().any_prepared()) return;
     const std::uint32_t count = region().header().prepared_count;
     for (std::uint32_t i = 0; i < count; ++i) {
         core::Prepared& prepared = region().prepared(i);
         const core::FullXid xid = prepared.mark.xid.load(std::memory_order_acquire);
-        if (xid != 0 && !TransactionIdIsInProgress(static_cast<TransactionId>(xid)))
-            region().release_prepared(prepared, xid);
+        if (xid != 0 && is_over(xid)) region().release_prepared(prepared, xid);
     }
 }
 
-void raise_clock_floor() {
-    if (!FirstSnapshotSet || IsInParallelMode() || RecoveryInProgress()) return;
+void reap_replicated() {
+    if (!region().any_replicated()) return;
+    for (std::uint32_t i = 0; i < region().header().replicated_count; ++i) {
+        core::PendingMark& mark = region().replicated(i);
+        const core::FullXid xid = mark.xid.load(std::memory_order_acquire);
+        if (xid != 0 && is_over(xid)) region().release_replicated(mark, xid);
+    }
+}
+
+}  // namespace
+
+void reap_orphans() {
     reap_prepared();
+    reap_replicated();
+}
+
+void raise_clock_floor() {
+    if (!FirstSnapshotSet || IsInParallelMode()) return;
+    reap_orphans();
     // The order makes it safe: the newest version, then the marks, then a fresh snapshot, then both together.
     const core::Version bound = region().settled_bound();
     const SnapshotData* fresh = GetLatestSnapshot();

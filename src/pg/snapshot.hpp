@@ -22,8 +22,8 @@ namespace cache_ext::pg {
 /// Raises the clock's floor, so that the ring may be overrun without loss. Needs a transaction with a snapshot.
 void raise_clock_floor();
 
-/// Ends the quarantines of prepared transactions that are over: they end without telling anyone.
-void reap_prepared();
+/// Sees to the transactions that end without telling anyone here, and are over: prepared ones, and those of a server whose log is replayed.
+void reap_orphans();
 
 /// Registrations since the floor was raised after which it is time to raise it again.
 inline constexpr core::Version kFloorLag = core::Clock::kRing / 4;

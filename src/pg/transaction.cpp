@@ -3,8 +3,10 @@
 #include <array>
 
 #include "pg/attach.hpp"
+#include "pg/replication.hpp"
 #include "pg/settings.hpp"
 #include "pg/snapshot.hpp"
+#include "pg/stamp.hpp"
 #include "pg/testing.hpp"
 #include "pg/writes.hpp"
 
@@ -40,108 +42,24 @@ constinit State the_state;
 
 State& state() noexcept { return the_state; }
 
-core::TagName tag_of(const Invalidation& i) noexcept {
-    return {i.scope.space, i.text, region().store().tags().hash(i.scope.space, i.text)};
-}
-
-void stamp_one(const Invalidation& i, core::Version version) noexcept {
-    core::Store& store = region().store();
-    const core::Base base = region().base();
-    switch (i.kind) {
-        case InvalidationKind::kTag:
-            store.stamp_tag(base, tag_of(i), version);
-            break;
-        case InvalidationKind::kKey:
-        case InvalidationKind::kKeyEverywhere:
-            store.stamp_key(base, i.scope, i.text, i.kind == InvalidationKind::kKeyEverywhere, version);
-            break;
-        case InvalidationKind::kPattern:
-            store.stamp_pattern(base, i.scope.space, &i.scope.id, i.text, version);
-            break;
-        case InvalidationKind::kPatternEverywhere:
-            store.stamp_pattern(base, i.scope.space, nullptr, i.text, version);
-            break;
-        case InvalidationKind::kSpace:
-            store.stamp_space(base, i.scope.space, version);
-            break;
-        case InvalidationKind::kExpire:
-            store.expire(base, {i.scope.id, i.text, store.key_hash(i.scope.id, i.text)},
-                         GetCurrentTimestamp());
-            break;
-        case InvalidationKind::kExpireTag:
-            store.expire_tag(base, tag_of(i), version, GetCurrentTimestamp());
-            break;
-    }
-}
-
-/// The version of what a transaction invalidates, taken when something first needs it.
-class Stamp {
-public:
-    Stamp(State& s, core::FullXid xid) noexcept : s_(s), xid_(xid) {}
-
-    core::Version version() {
-        if (version_ != 0) return version_;
-        version_ = region().clock().stamp(s_.prepared != nullptr ? s_.prepared->mark : session().mark, xid_);
-        testing::reach(testing::Stop::kRegistered);
-        if (s_.first_stamp == 0) s_.first_stamp = version_;
-        s_.last_stamp = version_;
-        s_.xid = xid_;
-        return version_;
-    }
-
-    void invalidate(const Invalidation& i) {
-        if (!quarantine(i)) stamp_one(i, version());
-        session().counters.add(core::Counter::kInvalidations);
-    }
-
-    /// A relation that was written.
-    void write(const core::TagName& tag) {
-        const auto put = [&](std::uint32_t& cell) {
-            return region().store().quarantine_tag(region().base(), tag, cell);
-        };
-        if (!quarantine_as(put)) region().store().stamp_tag(region().base(), tag, version());
-    }
-
-private:
-    bool quarantine(const Invalidation& i) noexcept {
-        return quarantine_as([&](std::uint32_t& cell) {
-            core::Store& store = region().store();
-            const core::Base base = region().base();
-            switch (i.kind) {
-                case InvalidationKind::kTag:
-                    return store.quarantine_tag(base, tag_of(i), cell);
-                case InvalidationKind::kKey:
-                case InvalidationKind::kKeyEverywhere:
-                    return store.quarantine_key(base, i.scope, i.text,
-                                                i.kind == InvalidationKind::kKeyEverywhere, cell);
-                default:
-                    return false;
-            }
-        });
-    }
-
-    /// Where the transaction is to be prepared and there is room.
-    template <class Put>
-    bool quarantine_as(Put&& put) noexcept {
-        if (s_.prepared == nullptr || s_.prepared->count == core::Prepared::kCells) return false;
-        if (!put(s_.prepared->cells[s_.prepared->count])) return false;
-        ++s_.prepared->count;
-        return true;
-    }
-
-    State& s_;
-    core::FullXid xid_;
-    core::Version version_ = 0;
-};
-
 /// What is to outlive the session of a transaction that is about to be prepared.
 void claim_prepared(State& s, core::FullXid xid) {
-    reap_prepared();
+    reap_orphans();
     s.prepared = region().claim_prepared(xid);
     s.prepared_xid = xid;
     // There is one for each that the server lets be prepared, but one may just be on its way back. Then nobody reads or fills under a snapshot for which
     // this transaction may be unfinished.
     if (s.prepared == nullptr) region().bypass_before(U64FromFullTransactionId(ReadNextFullTransactionId()));
+}
+
+/// Tells other servers what is about to be stamped.
+void log(const State& s, core::FullXid xid, bool everything) {
+    InvalidationLog records(xid, s.preparing);
+    const auto& invalidations = s.pending.invalidations();
+    for (std::size_t i = s.stamped; i < invalidations.size(); ++i)
+        records.add(invalidations[i]);
+    if (everything) records.everything(s.pending.everything_space());
+    records.flush();
 }
 
 /// Gives everything pending that has none yet a version. Before the transaction can become visible.
@@ -162,17 +80,25 @@ void stamp(State& s) {
     const core::FullXid xid = RecoveryInProgress() ? 0 : U64FromFullTransactionId(GetTopFullTransactionId());
     if (s.preparing && s.prepared == nullptr) claim_prepared(s, xid);
 
-    Stamp stamp(s, xid);
-    for (; s.stamped < invalidations.size(); ++s.stamped)
+    if (logs_invalidations()) log(s, xid, everything);
+    Stamp stamp(session().mark, s.prepared, xid);
+    for (; s.stamped < invalidations.size(); ++s.stamped) {
         stamp.invalidate(invalidations[s.stamped]);
+        session().counters.add(core::Counter::kInvalidations);
+    }
     if (everything) {
-        region().store().stamp_space(region().base(), s.pending.everything_space(), stamp.version());
+        stamp.everything(s.pending.everything_space());
         s.stamped_everything = true;
     }
     if (writes) {
         visit_watched_writes([](void* to, const core::TagName& tag) { static_cast<Stamp*>(to)->write(tag); },
                              &stamp);
         session().counters.add(core::Counter::kInvalidations);
+    }
+    if (stamp.taken() != 0) {
+        if (s.first_stamp == 0) s.first_stamp = stamp.taken();
+        s.last_stamp = stamp.taken();
+        s.xid = xid;
     }
     forget_snapshots();
 }

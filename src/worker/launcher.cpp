@@ -2,6 +2,7 @@
 
 #include "pg/attach.hpp"
 #include "pg/guard.hpp"
+#include "pg/replication.hpp"
 #include "worker/cleanup.hpp"
 #include "worker/worker.hpp"
 
@@ -203,7 +204,7 @@ extern "C" void cache_ext_launcher_main(Datum /*argument*/) {
             ConfigReloadPending = false;
             ProcessConfigFile(PGC_SIGHUP);
         }
-        const std::int64_t sleep = attend_to_all();
+        const std::int64_t sleep = std::min(pg::adjust_logging(), attend_to_all());
         WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, static_cast<long>(sleep),
                   PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);

@@ -76,7 +76,8 @@ TEST_F(Scopes, account_for_scope_owner_and_all) {
 TEST_F(Scopes, floors_rise_in_one_space_only) {
     const Ref a = acquire(shared_scope(1, 5), 3), b = acquire(shared_scope(2, 5), 20),
               c = acquire(shared_scope(3, 6), 3);
-    table.raise_floors(r.base(), id_of(1'000'005), 10);
+    const Id128 space = id_of(1'000'005);
+    table.raise_floors(r.base(), &space, 10);
     EXPECT_EQ(node(a).floor.load(), 10u);
     EXPECT_EQ(node(b).floor.load(), 20u);
     EXPECT_EQ(node(c).floor.load(), 3u);
