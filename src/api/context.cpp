@@ -83,9 +83,7 @@ core::Scope own_scope(const pg::Caller& caller) {
     return {id_of(caller.scope), space_id(), id_of(caller.quota_owner), true};
 }
 
-bool reachable() {
-    return pg::settings::enabled && pg::attached() && pg::is_told() && !pg::caller().bypass;
-}
+bool reachable() { return pg::settings::enabled && pg::attached() && pg::is_told() && !pg::caller().bypass; }
 
 bool usable() {
     return (XactIsoLevel != XACT_SERIALIZABLE || pg::settings::serializable == pg::kSerializableAllow) &&

@@ -19,10 +19,11 @@ struct RegionOptions {
     std::size_t bytes = 0;       ///< of memory, all of it zero
     std::uint32_t sessions = 0;  ///< how many sessions the server may have at once
     std::uint32_t prepared = 0;  ///< how many prepared transactions
-    std::uint32_t replicated = 0;  ///< how many transactions of another server, of which the log tells, may be under way at once
-    std::uint64_t seed = 0;      ///< random: keys are hashed with it
-    Id128 instance;              ///< random: tells this region from all others, for leases
-    FullXid next_xid = 0;        ///< the server's next transaction id at this moment
+    std::uint32_t replicated =
+        0;  ///< how many transactions of another server, of which the log tells, may be under way at once
+    std::uint64_t seed = 0;  ///< random: keys are hashed with it
+    Id128 instance;          ///< random: tells this region from all others, for leases
+    FullXid next_xid = 0;    ///< the server's next transaction id at this moment
 };
 
 /// The head of the region. Everything else in it is found from here by Refs.

@@ -159,9 +159,9 @@ void replay_invalidations(const Record& record) noexcept {
     }
     core::PendingMark none{};
     Stamp stamp(mark != nullptr ? *mark : none, prepared, xid);
-    const bool known = read_items(record.head, record.items, [&](const Kind&, const Invalidation& invalidation) {
-        stamp.invalidate(invalidation);
-    });
+    const bool known =
+        read_items(record.head, record.items,
+                   [&](const Kind&, const Invalidation& invalidation) { stamp.invalidate(invalidation); });
     if (!known || (mark == nullptr && prepared == nullptr)) begin_again();
 }
 
@@ -371,7 +371,7 @@ void note_recovery() noexcept {
 
 void init_logging(const core::Region& made) noexcept {
     made.header().replica.logging.store(settings::wal_log_invalidations || marker_exists(),
-                                          std::memory_order_relaxed);
+                                        std::memory_order_relaxed);
 }
 
 void init_replication() {

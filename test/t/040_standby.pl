@@ -135,20 +135,31 @@ caught_up($standby);
 my $load = IPC::Run::start(['pgbench', '-n', '-c', 4, '-T', 20, '--max-tries=100', '-f', $writes, '-h', $primary->host, '-p', $primary->port, 'postgres'],
     '>', \my $written, '2>', \my $written_err);
 my ($checked, $checked_err) = ('', '');
-my $hits = value($standby, q(SELECT value FROM get_cache_metrics() WHERE metric = 'hits'));
+my $hits = value($standby, q(SELECT hits FROM get_cache_metrics()));
 IPC::Run::run(['pgbench', '-n', '-c', 4, '-T', 15, '-f', $reads, '-h', $standby->host, '-p', $standby->port, 'postgres'], '>', \$checked, '2>', \$checked_err);
 $load->finish;
 unlike($checked_err, qr/VIOLATION/, 'under load no answer of the standby differs from the truth') or diag($checked_err);
 unlike($checked . $checked_err, qr/aborted|FATAL/, 'and no session fails') or diag($checked_err);
-$hits = value($standby, q(SELECT value FROM get_cache_metrics() WHERE metric = 'hits')) - $hits;
+$hits = value($standby, q(SELECT hits FROM get_cache_metrics())) - $hits;
 cmp_ok($hits, '>', 100, "of $hits hits");
+
+# The same load finds a rule that is broken: what is invalidated is logged after the commit.
+$primary->append_conf('postgresql.conf', "cache_ext.debug_break = 'stamp_late'");
+$primary->reload;
+$load = IPC::Run::start(['pgbench', '-n', '-c', 4, '-T', 12, '--max-tries=100', '-f', $writes, '-h', $primary->host, '-p', $primary->port, 'postgres'],
+    '>', \$written, '2>', \$written_err);
+IPC::Run::run(['pgbench', '-n', '-c', 4, '-T', 10, '-f', $reads, '-h', $standby->host, '-p', $standby->port, 'postgres'], '>', \$checked, '2>', \$checked_err);
+$load->finish;
+like($checked_err, qr/VIOLATION/, 'which it finds where a rule is broken');
+$primary->append_conf('postgresql.conf', "cache_ext.debug_break = 'nothing'");
+$primary->reload;
 
 # --- the log can be read
 my $inspected = $primary->safe_psql('postgres', q(CREATE EXTENSION IF NOT EXISTS pg_walinspect;
     BEGIN; SELECT invalidate_cache_by_tags('{readable}'), invalidate_cache_key('a key'); COMMIT; SELECT pg_current_wal_flush_lsn()));
 my ($lsn) = $inspected =~ m{([0-9A-F]+/[0-9A-F]+)\s*$};
 like($primary->safe_psql('postgres', "SELECT description FROM pg_get_wal_records_info('$lsn'::pg_lsn - 4000, '$lsn') WHERE resource_manager = 'cache_ext'"),
-    qr/tag "readable", key "a key"/, 'pg_walinspect shows what a record says');
+    qr/tag "readable", key of all "a key"/, 'pg_walinspect shows what a record says');
 
 # --- restart in the middle of replay, a standby of a standby
 $primary->backup('second');
