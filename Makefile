@@ -30,7 +30,7 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 ifeq ($(wildcard $(PGXS)),)
 ifneq ($(MAKECMDGOALS),)
 # These make or need nothing of the server's, so they work before it is there.
-ifeq ($(filter-out setup help format lint test demo bench model,$(MAKECMDGOALS)),)
+ifeq ($(filter-out setup help format lint test demo bench model checker,$(MAKECMDGOALS)),)
 NO_PGXS_NEEDED = 1
 endif
 endif
@@ -107,7 +107,7 @@ endif
 
 # What else there is ----------------------------------------------------------------------------------------
 
-.PHONY: setup demo test bench model format lint help
+.PHONY: setup demo test bench model checker format lint help
 
 setup:
 	@tools/setup
@@ -123,6 +123,9 @@ bench:
 
 model:
 	@test/model/run
+
+checker:
+	@CHECKER_SECONDS='$(SECONDS)' CHECKER_SESSIONS='$(SESSIONS)' CHECKER_SEED='$(SEED)' tools/checker
 
 format:
 	@tools/format
@@ -142,6 +145,7 @@ help:
 #: make installcheck   run the SQL tests on the server that is up, with the extension installed
 #: make bench          run the benchmarks on throwaway servers
 #: make model          check the model of the protocol exhaustively (a few minutes; needs the package spin)
+#: make checker        hold what the cache answers against the truth under load: SECONDS=60 SESSIONS=12 SEED=number
 #: make format         format the C++ code
 #: make lint           look for what the compiler does not see
 #: make clean          remove what was built

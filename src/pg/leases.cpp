@@ -27,7 +27,11 @@ Leases::Slot* Leases::find(std::uint64_t key_hash, core::Timestamp now) noexcept
 }
 
 void Leases::miss(std::uint64_t key_hash, const Lease& lease, int level, core::Timestamp now) noexcept {
-    if (find(key_hash, now) != nullptr) return;
+    if (Slot* earlier = find(key_hash, now); earlier != nullptr) {
+        // The oldest miss is not always the first: an imported snapshot goes back in time.
+        earlier->lease.birth = std::min(earlier->lease.birth, lease.birth);
+        return;
+    }
     Slot& slot = slots_[next_];
     next_ = (next_ + 1) % kSlots;
     used_ = std::max(used_, std::min(next_ == 0 ? kSlots : next_, kSlots));

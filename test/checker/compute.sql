@@ -1,5 +1,5 @@
 -- Values that the extension computes by itself: by tags, and by what the query reads.
-\set kind random(0, 5)
+\set kind random(0, 6)
 \set g random(0, 3)
 \set row random(0, 19)
 \set by random(1, 1000000000)

@@ -9,7 +9,7 @@ SELECT invalidate_cache_key('item:' || :g);
 SELECT invalidate_cache_by_pattern('b*:' || :g);
 \elif :how = 4
 BEGIN;
-SELECT invalidate_cache_by_tags('{kind:0,kind:2,items}');
+SELECT invalidate_cache_by_tags('{kind:0,kind:2,kind:6,items}');
 SELECT checker.check_entry(0, :g, 'own invalidation');
 ROLLBACK;
 \elif :how = 5

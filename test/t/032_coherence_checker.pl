@@ -10,7 +10,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_node('main', conf => "cache_ext.memory = 1MB\nmax_connections = 50\nfsync = off\n");
+my $node = new_node('main', conf => "cache_ext.memory = 1MB\nmax_connections = 50\nfsync = off\ntrack_commit_timestamp = on\n");
 
 # Runs it for some seconds in a database of its own; its exit status and what it said.
 my $runs = 0;
@@ -26,6 +26,8 @@ sub check {
 
 my ($status, $said) = check(10, '');
 is($status, 0, 'no violation') or diag($said);
+like($said, qr/, [1-9]\d* entries evicted/, 'though entries were evicted');
+like($said, qr/^[1-9]\d* sessions were killed, [1-9]\d* prepared transactions ended by another session, [1-9]\d* snapshots exported$/m, 'sessions killed, transactions prepared and snapshots exported');
 note($said);
 
 for my $rule (qw(stamp_late birth_at_set no_ring)) {
@@ -34,6 +36,7 @@ for my $rule (qw(stamp_late birth_at_set no_ring)) {
         last if $status != 0;
     }
     is($status, 1, "a violation with $rule") or diag($said);
+    like($said, qr/^VIOLATION .*: the sum of .* but the cache says .*\n  read by .*\n  computed by .*\n/m, "which is told with its history");
     note($said);
 }
 

@@ -17,7 +17,7 @@ sub new_node {
     my $node = PostgreSQL::Test::Cluster->new($name);
     $node->init(allows_streaming => 1);
     $node->append_conf('postgresql.conf', "shared_preload_libraries = 'cache_ext'") unless $options{no_preload};
-    $node->append_conf('postgresql.conf', "max_prepared_transactions = 2\nrestart_after_crash = on\nautovacuum = off\n" . ($options{conf} // ''));
+    $node->append_conf('postgresql.conf', "max_prepared_transactions = 20\nrestart_after_crash = on\nautovacuum = off\n" . ($options{conf} // ''));
     $node->start;
     return $node;
 }
