@@ -101,6 +101,17 @@
 #define WHOLE
 #endif
 
+#ifdef COARSE
+#define READERS 0
+#else
+#define READERS 1
+#endif
+#if PREPARED > 0
+#define OTHERS (READERS + 2)
+#else
+#define OTHERS (READERS + 1)
+#endif
+
 #define BIT(i) (1 << (i))
 #define HAS(set, i) ((set) & BIT(i))
 #define NOBODY 7                /* registered by nobody who could still roll back: finished for all */
@@ -179,6 +190,24 @@ byte writers_done = 0, others_done = 0;
 
 /* --- the clock --------------------------------------------------------------------------------------------------------------- */
 
+#ifdef COARSE
+/* clock(S) by its definition, with all that was ever registered. */
+byte registered[WRITERS + AGAIN + 1];
+#define REGISTER(v, writer) registered[v] = writer
+#define CHECK_CLOCK(s, own, result) assert(result <= EXACT((s) | (own)))
+#define PASSES(s, v) (v <= now && HAS((s) | BIT(NOBODY), registered[v]))
+#if WRITERS + AGAIN > 3
+#define EXACT(s) (PASSES(s, 1) -> (PASSES(s, 2) -> (PASSES(s, 3) -> (PASSES(s, 4) -> 4 : 3) : 2) : 1) : 0)
+#elif WRITERS + AGAIN > 2
+#define EXACT(s) (PASSES(s, 1) -> (PASSES(s, 2) -> (PASSES(s, 3) -> 3 : 2) : 1) : 0)
+#else
+#define EXACT(s) (PASSES(s, 1) -> (PASSES(s, 2) -> 2 : 1) : 0)
+#endif
+#else
+#define REGISTER(v, writer)
+#define CHECK_CLOCK(s, own, result)
+#endif
+
 /* Clock::stamp, under the clock's lock. */
 inline stamp(v, writer) {
 #ifdef FINE
@@ -201,7 +230,9 @@ inline stamp(v, writer) {
 #ifndef BUG_MARK_LATE
         set_mark(v);
 #endif
-        now = v
+        REGISTER(v, writer);
+        now = v;
+        read_all()
     }
 #endif
 #ifdef BUG_MARK_LATE
@@ -251,6 +282,7 @@ inline clock_of(s, own, oldest, known, knows_floor, result) {
                 :: else
                 fi
             fi;
+            CHECK_CLOCK(s, own, result);
             at = 0
         }
     od
@@ -321,6 +353,45 @@ proctype FloorRaiser() {
     :: atomic { left = 0; others_done = others_done + 1; break }
     od
 }
+
+#ifdef KEYED
+#define IN_TAG(holds) true
+#else
+#define IN_TAG(holds) (holds)
+#endif
+#ifdef REACH_HIT
+#define REACHED_HIT assert(false);
+#else
+#define REACHED_HIT
+#endif
+
+#ifdef COARSE
+/* The readers: every snapshot that can ever have been taken, at every later moment, with the clock that it has by definition. */
+byte ends = 0;
+hidden byte reader = 0;
+byte past[WRITERS + 1];         /* who had ended, after so many ends */
+inline read_all() {
+        if
+        :: linked != 0 && IN_TAG(slot_version <= block_birth[linked - 1] && !SLOT_Q) ->
+            reader = 0;
+            do
+            :: reader <= ends && XMIN(past[reader]) >= REGION_XID && block_birth[linked - 1] <= EXACT(past[reader]) ->
+                REACHED_HIT
+                assert(((block_value[linked - 1] ^ past[reader]) & committed & ~ELSEWHERE) == 0);
+                reader = reader + 1
+            :: reader <= ends && !(XMIN(past[reader]) >= REGION_XID && block_birth[linked - 1] <= EXACT(past[reader])) ->
+                reader = reader + 1
+            :: reader > ends -> break
+            od;
+            reader = 0
+        :: else
+        fi
+}
+#define COME_TO_PASS ends = ends + 1; past[ends] = ended; read_all();
+#else
+inline read_all() { skip }
+#define COME_TO_PASS
+#endif
 
 /* --- tags -------------------------------------------------------------------------------------------------------------------- */
 
@@ -438,7 +509,8 @@ inline put(value, birth) {
             fi
         :: else -> d_step { dispose(); store_locked = false }
         fi;
-        block = 0
+        block = 0;
+        read_all()
     }
 }
 
@@ -462,9 +534,9 @@ end:
 
 inline become_visible() {
     if                                          /* commit, or abort after the stamp */
-    :: d_step { ended = ended | BIT(me); committed = committed | BIT(me) }
+    :: d_step { ended = ended | BIT(me); committed = committed | BIT(me); COME_TO_PASS }
 #ifndef NO_ABORTS
-    :: ended = ended | BIT(me)
+    :: d_step { ended = ended | BIT(me); COME_TO_PASS }
 #endif
     fi
 }
@@ -655,8 +727,10 @@ proctype Lifter() {
             ring_version[v % RING] = v;
 #ifdef BUG_LIFT_UNREGISTERED
             ring_writer[v % RING] = NOBODY;
+            REGISTER(v, NOBODY);
 #else
             ring_writer[v % RING] = i;
+            REGISTER(v, i);
             max_xid = (max_xid < i + 1 -> i + 1 : max_xid);
 #endif
             ring_max[v % RING] = max_xid;
@@ -665,10 +739,10 @@ proctype Lifter() {
         atomic { CLOCK told = told | BIT(i) }
 #endif
 #ifdef BUG_LIFT_EARLY
-        d_step { lift() }
+        d_step { lift(); read_all() }
         d_step { written() }
 #else
-        d_step { written(); lift() }            /* one word each, and under the partition's lock */
+        d_step { written(); lift(); read_all() }        /* one word each, and under the partition's lock */
 #endif
 #ifdef REACH_LIFTED
         assert(false);
@@ -698,18 +772,20 @@ proctype Filler(byte number) {
         atomic { snapshot = known; known = 0 };
 #else
         clock_of(snapshot, 0, false, 0, 0, birth);
-        if
-        :: snapshot = SNAPSHOT
-        :: true
-        fi;
+        do
+        :: atomic { snapshot != SNAPSHOT -> snapshot = SNAPSHOT }
+        :: break
+        od
 #endif
-    :: d_step { known = told; knows_floor = floor_version; begun = begun + 1 }
+    :: WHOLE {
+        d_step { known = told; knows_floor = floor_version; begun = begun + 1 }
         /* The value comes from an outer query's or a cursor's older snapshot, of which the clock only knows that it has no older xmin than the oldest that
            is held, and who had ended before this transaction began. */
         snapshot = SNAPSHOT;
 #ifdef BUG_ENDS_LATE
         d_step { known = told; knows_floor = floor_version };
 #endif
+        }
 #ifdef BUG_REGION_ACTIVE
         if :: XMIN(ended) < REGION_XID -> snapshot = 0; known = 0; knows_floor = 0; goto done :: else fi;
 #else
@@ -728,6 +804,7 @@ done:
     atomic { snapshot = 0; birth = 0; others_done = others_done + 1 }
 }
 
+#ifndef COARSE
 proctype Reader() {
     byte snapshot = 0, clock = 0, at = 0, entry = 0, birth = 0, value = 0;
     snapshot = SNAPSHOT;
@@ -736,41 +813,40 @@ proctype Reader() {
 #ifdef REACH_FLOOR
     if :: now > RING && floor_version > 0 && clock == floor_version && clock < now -> assert(false) :: else fi;
 #endif
-    WHOLE {
-        if
-        :: d_step { linked != 0 -> reading = true; entry = linked }
-        :: linked == 0 -> goto done
-        fi;
-        birth = block_birth[entry - 1];
-        if :: birth > clock -> goto done :: else fi;
-        clock = 0;
-        if
+    if
+    :: d_step { linked != 0 -> reading = true; entry = linked }
+    :: linked == 0 -> goto done
+    fi;
+    birth = block_birth[entry - 1];
+    if :: birth > clock -> goto done :: else fi;
+    clock = 0;
+    if
 #ifdef KEYED
-        :: true
+    :: true
 #else
-        :: slot_version > birth || SLOT_Q -> goto done
-        :: else
+    :: slot_version > birth || SLOT_Q -> goto done
+    :: else
 #endif
-        fi;
-        birth = 0;
-        value = block_value[entry - 1];
-        if
+    fi;
+    birth = 0;
+    value = block_value[entry - 1];
+    if
 #ifdef BUG_NO_RECHECK
-        :: true ->
+    :: true ->
 #else
-        :: !moved ->
+    :: !moved ->
 #endif
 #ifdef REACH_HIT
-            assert(false);
+        assert(false);
 #endif
-            /* Neither stale (I1), nor early (I2), nor late (I5), and what was rolled back has left no trace (I3); ELSEWHERE did nothing to it. */
-            assert((value & ~ELSEWHERE) == (SET(snapshot) & committed & ~ELSEWHERE))
-        :: else
-        fi;
-    }
+        /* Neither stale (I1), nor early (I2), nor late (I5), and what was rolled back has left no trace (I3); ELSEWHERE did nothing to it. */
+        assert((value & ~ELSEWHERE) == (SET(snapshot) & committed & ~ELSEWHERE))
+    :: else
+    fi;
 done:
     atomic { snapshot = 0; clock = 0; entry = 0; birth = 0; value = 0; reading = false; moved = false; others_done = others_done + 1 }
 }
+#endif
 
 init {
     byte i = 0;
@@ -784,11 +860,14 @@ init {
 #if PREPARED > 0
         run Lifter();
 #endif
-        run Reader()
+#ifndef COARSE
+        run Reader();
+#endif
+        i = 0
     }
     /* When all is quiet a fresh snapshot's clock is the newest version, and a value born with it is stored and served. */
     atomic {
-        writers_done == WRITERS && others_done == FILLERS + 2 + (PREPARED > 0 -> 1 : 0) && !store_locked;
+        writers_done == WRITERS && others_done == FILLERS + OTHERS && !store_locked;
         byte at = 0, clock = 0;
         clock_of(ended, 0, false, 0, 0, clock);
         assert(clock == now);
