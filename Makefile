@@ -122,7 +122,7 @@ bench:
 	@bench/run
 
 model:
-	@test/model/run
+	@test/model/run $(if $(filter yes,$(FULL)),full)
 
 format:
 	@tools/format
@@ -141,7 +141,7 @@ help:
 #: make test           run every test on throwaway servers; nothing on the machine is touched
 #: make installcheck   run the SQL tests on the server that is up, with the extension installed
 #: make bench          run the benchmarks on throwaway servers
-#: make model          check the model of the protocol exhaustively (a few minutes; needs the package spin)
+#: make model          check the models of the protocol exhaustively (a few minutes; needs the package spin; FULL=yes: the full sizes)
 #: make format         format the C++ code
 #: make lint           look for what the compiler does not see
 #: make clean          remove what was built

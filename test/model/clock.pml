@@ -13,15 +13,21 @@
  * where the code throws away what it read unless nothing has moved meanwhile (a slot of the ring is read whole, or taken for overwritten). With
  * FINE the stamp, which nobody needs a lock to look at, is made of its single stores.
  *
+ * COARSE is for the larger sizes. Steps are put together where their worst moment is known: to raise the floor takes no time, since later looks at
+ * the marks only find more of them clear, and an earlier snapshot lets more others be later; a transaction's end is told, and its mark cleared, as it
+ * becomes visible, since both only let others believe more; putting and evicting an entry take no time, since readers look only at whole
+ * states of it (which the finer configurations show). For the reader stands every snapshot that there ever was, at every later moment, with the clock
+ * that it has by definition; and the clocks that the fillers work out from the ring and the floor are shown never to be beyond that.
+ *
  * Transaction ids: writer i has the id i. It makes no difference when it got it: a snapshot's bounds come from who has ended.
  *
- * Sizes: WRITERS (at most 4), FILLERS, RING. How many of the writers, whichever they are, may
+ * Sizes: WRITERS (at most 4), FILLERS, RING. How many of the writers, whichever they are,
  *   THROUGH    publish what they computed after their own invalidation
- *   AGAIN      be made to stamp a second time (another library's work before the commit)
- *   PREPARED   be prepared under quarantine
- *   FALLBACK   be prepared with an ordinary stamp, its mark left to who finds that they are over
+ *   AGAIN      are made to stamp a second time (another library's work before the commit)
+ *   PREPARED   are prepared under quarantine
+ *   FALLBACK   are prepared with an ordinary stamp, its mark left to who finds that they are over
  * ELSEWHERE is the set of writers that invalidate not the entry's tag but one that shares its cell. FLOORS: how often the floor is raised.
- * NO_ABORTS: every writer commits. Nothing in the protocol asks how a transaction ended but for write-through, so that without that this is the
+ * NO_ABORTS: every writer commits, but for those that write through. Nothing else in the protocol asks how a transaction ended, so that this is the
  * stronger claim, with fewer states: the entry reflects the very transactions that had ended for the reader.
  * KEYED: the entry is invalidated by its key, which has a cell and no slot. SPACE: by its space, whose floor takes the slot's place.
  *
@@ -172,17 +178,7 @@ byte block_value[2], block_birth[2];
 bool store_locked = false;
 bool reading = false, moved = false;    /* whether the bucket's version has moved since the reader looked at it */
 
-#if THROUGH > 0
-byte may_write_through = THROUGH;
-#endif
-#if AGAIN > 0
-byte may_stamp_again = AGAIN;
-#endif
-#if PREPARED > 0
-byte may_prepare = PREPARED;
-#endif
 #if FALLBACK > 0
-byte may_fall_back = FALLBACK;
 byte fallen = 0;                /* whose mark was left */
 #endif
 byte begun = 0;                 /* fillers begin in their order: they are alike */
@@ -377,7 +373,7 @@ inline read_all() {
             do
             :: reader <= ends && XMIN(past[reader]) >= REGION_XID && block_birth[linked - 1] <= EXACT(past[reader]) ->
                 REACHED_HIT
-                assert(((block_value[linked - 1] ^ past[reader]) & committed & ~ELSEWHERE) == 0);
+                assert((block_value[linked - 1] & ~ELSEWHERE) == (past[reader] & committed & ~ELSEWHERE));
                 reader = reader + 1
             :: reader <= ends && !(XMIN(past[reader]) >= REGION_XID && block_birth[linked - 1] <= EXACT(past[reader])) ->
                 reader = reader + 1
@@ -537,6 +533,8 @@ inline become_visible() {
     :: d_step { ended = ended | BIT(me); committed = committed | BIT(me); COME_TO_PASS }
 #ifndef NO_ABORTS
     :: d_step { ended = ended | BIT(me); COME_TO_PASS }
+#elif THROUGH > 0
+    :: d_step { kind == WRITES_THROUGH -> ended = ended | BIT(me); COME_TO_PASS }
 #endif
     fi
 }
@@ -563,8 +561,8 @@ inline quarantine() {
     }
 }
 
-proctype Writer(byte me) {
-    byte v = 0, kind = PLAIN;
+proctype Writer(byte me; byte kind) {
+    byte v = 0;
 #if THROUGH > 0
     byte newest = 0, value = 0, at = 0, settled = 0, block = 0;
 #ifdef BUG_SLOT_BEFORE
@@ -577,22 +575,6 @@ proctype Writer(byte me) {
 #ifdef RESTARTED
     if :: me == 0 -> become_visible(); goto done :: else fi;
 #endif
-    if
-    :: true
-#if THROUGH > 0
-    :: d_step { may_write_through > 0 && !HAS(ELSEWHERE, me) -> may_write_through = may_write_through - 1; kind = WRITES_THROUGH }
-#endif
-#if AGAIN > 0
-    :: d_step { may_stamp_again > 0 -> may_stamp_again = may_stamp_again - 1; kind = STAMPS_AGAIN }
-#endif
-#if PREPARED > 0
-    :: d_step { may_prepare > 0 -> may_prepare = may_prepare - 1; kind = IS_PREPARED }
-#endif
-#if FALLBACK > 0
-    :: d_step { may_fall_back > 0 -> may_fall_back = may_fall_back - 1; kind = FALLS_BACK }
-#endif
-    fi;
-
 #if PREPARED > 0
     if
     :: kind == IS_PREPARED ->
@@ -761,6 +743,9 @@ proctype Filler(byte number) {
 #ifdef BUG_SLOT_BEFORE
     byte early;
 #endif
+#ifdef BUG_BIRTH_AT_SET
+    byte other;
+#endif
     atomic { begun == number }
     if
     :: d_step { snapshot = SNAPSHOT; begun = begun + 1 }
@@ -795,9 +780,9 @@ proctype Filler(byte number) {
         atomic { known = 0; knows_floor = 0 }
     fi;
 #ifdef BUG_BIRTH_AT_SET
-    known = SNAPSHOT;
-    clock_of(known, 0, false, 0, 0, birth);
-    known = 0;
+    other = SNAPSHOT;
+    clock_of(other, 0, false, 0, 0, birth);
+    other = 0;
 #endif
     put(SET(snapshot), birth);
 done:
@@ -849,10 +834,21 @@ done:
 #endif
 
 init {
-    byte i = 0;
+    byte i = 0, through = THROUGH, again = AGAIN, prepared = PREPARED, fallback = FALLBACK;
     atomic {
         run Evictor();
-        do :: i < WRITERS -> run Writer(i); i = i + 1 :: i == WRITERS -> break od;
+        do
+        :: i < WRITERS ->
+            if
+            :: WRITERS - i > through + again + prepared + fallback -> run Writer(i, PLAIN)
+            :: through > 0 && !HAS(ELSEWHERE, i) -> through = through - 1; run Writer(i, WRITES_THROUGH)
+            :: again > 0 -> again = again - 1; run Writer(i, STAMPS_AGAIN)
+            :: prepared > 0 -> prepared = prepared - 1; run Writer(i, IS_PREPARED)
+            :: fallback > 0 -> fallback = fallback - 1; run Writer(i, FALLS_BACK)
+            fi;
+            i = i + 1
+        :: i == WRITERS -> break
+        od;
         i = 0;
         do :: i < FILLERS -> run Filler(i); i = i + 1 :: i == FILLERS -> break od;
         i = 0;

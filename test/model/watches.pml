@@ -5,7 +5,7 @@
  * every snapshot. The clock and the tags are those of clock.pml, where their own steps are proved; here they are one step each.
  *
  * Two cells, since a result waits for all of its relations with one look at the horizon: writer i writes the relation of cell i % 2, and the
- * result depends on both. Transaction ids are given out as transactions begin: the i-th has the id i.
+ * result depends on both. With CELLS=1 there is but one. Transaction ids are given out as transactions begin: the i-th has the id i.
  *
  * Deliberate bugs, each switched on by a define, that the checker must find:
  *   NEXT_FIRST      the next id read before the mark is set
@@ -15,7 +15,6 @@
  *   RUNNING_ONLY    ripe when no transaction below the id is running, whatever snapshots are held
  *   OWN_SNAPSHOT    ripe when they have ended for the own snapshot, whatever others hold
  *   ONE_CELL        the wait is for the last cell's id only
- *   HORIZON_FIRST   the horizon looked at before the cells are marked
  * REACH_HIT turns a hit into a violation, to show that there are hits.
  */
 
@@ -24,6 +23,9 @@
 #endif
 #ifndef FILLERS
 #define FILLERS 2
+#endif
+#ifndef CELLS
+#define CELLS 2
 #endif
 #ifndef TRIES
 #define TRIES 2                 /* how often each computes */
@@ -43,6 +45,7 @@ byte held[FILLERS + 1];         /* the oldest xmin of each session's snapshots; 
 /* The region. */
 bool any = false;
 byte cell[2];
+
 #define UNMARKED 0
 #define MARKED 1
 #define RIPE 255
@@ -75,12 +78,12 @@ proctype Writer(byte me) {
     byte v = 0;
     bool tells = false;
 #ifdef BUG_LOOK_FIRST
-    tells = any && cell[me % 2] != UNMARKED;
+    tells = any && cell[me % CELLS] != UNMARKED;
     atomic { next == me -> next = next + 1 }
 #else
     atomic { next == me -> next = next + 1 }
     if                                          /* wrote_watched */
-    :: any -> tells = cell[me % 2] != UNMARKED
+    :: any -> tells = cell[me % CELLS] != UNMARKED
     :: !any
     fi;
 #endif
@@ -142,11 +145,10 @@ proctype Filler(byte me) {
         d_step { left = left - 1; snapshot = ended; held[me] = XMIN(snapshot) }
         d_step { clock_of(snapshot, clock) }
         /* It computes, under this snapshot; then watch_relations. */
-#ifdef BUG_HORIZON_FIRST
-        horizon = HORIZON;
-#endif
-        watch(0);
-        watch(1);
+        if                                      /* each its own relations first */
+        :: me == 0 -> watch(0); watch(CELLS - 1)
+        :: me != 0 -> watch(CELLS - 1); watch(0)
+        fi;
         if
         :: newest == 0
         :: newest != 0 ->
@@ -156,12 +158,11 @@ proctype Filler(byte me) {
             horizon = XMIN(ended);
 #elif defined(BUG_OWN_SNAPSHOT)
             horizon = XMIN(snapshot);
-#elif defined(BUG_HORIZON_FIRST)
 #else
             horizon = HORIZON;
 #endif
             if
-            :: ID(horizon) >= newest -> cell[0] = RIPE; cell[1] = RIPE; newest = 0
+            :: ID(horizon) >= newest -> cell[0] = RIPE; cell[CELLS - 1] = RIPE; newest = 0
             :: else
             fi
         fi;
@@ -208,7 +209,7 @@ init {
     /* When all is quiet, what is computed twice is kept. */
     atomic {
         done == WRITERS + FILLERS + 1;
-        watch(0); watch(1);
+        watch(0); watch(CELLS - 1);
         assert(newest == 0 || ID(HORIZON) >= newest);
         clock_of(ended, clock);
         assert(version <= clock)
