@@ -122,7 +122,7 @@ bench:
 	@bench/run
 
 model:
-	@test/model/run
+	@test/model/run $(if $(filter yes,$(FULL)),full)
 
 checker:
 	@CHECKER_SECONDS='$(SECONDS)' CHECKER_SESSIONS='$(SESSIONS)' CHECKER_SEED='$(SEED)' tools/checker
@@ -144,7 +144,7 @@ help:
 #: make test           run every test on throwaway servers; nothing on the machine is touched
 #: make installcheck   run the SQL tests on the server that is up, with the extension installed
 #: make bench          run the benchmarks on throwaway servers
-#: make model          check the model of the protocol exhaustively (a few minutes; needs the package spin)
+#: make model          check the models of the protocol exhaustively (a few minutes; needs the package spin; FULL=yes: the full sizes)
 #: make checker        hold what the cache answers against the truth under load: SECONDS=60 SESSIONS=12 SEED=number
 #: make format         format the C++ code
 #: make lint           look for what the compiler does not see
