@@ -150,10 +150,12 @@ void Region::release_prepared(Prepared& prepared, FullXid xid) const noexcept {
     prepared.mark.xid.store(0, std::memory_order_release);
 }
 
-/// From all others: it could be somebody else's by the time it is cleared.
+/// From all others: it could be somebody else's by the time it is cleared. Who looked for its id while that goes on has found this, and
+/// nothing to release.
 bool Region::take_away(PendingMark& mark, FullXid xid) const noexcept {
     constexpr FullXid kBeingReleased = UINT64_MAX;
-    return mark.xid.compare_exchange_strong(xid, kBeingReleased, std::memory_order_acq_rel);
+    return xid != kBeingReleased &&
+           mark.xid.compare_exchange_strong(xid, kBeingReleased, std::memory_order_acq_rel);
 }
 
 void Region::end_stamps(PendingMark& mark, FullXid xid) const noexcept {

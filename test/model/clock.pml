@@ -48,7 +48,7 @@
  *   ENDS_LATE       the ends that were told looked at after the snapshot instead of before the transaction
  *   NO_RECHECK      the reader does not look at the bucket's version again
  *   FREE_FIRST      the slot and the entry given back before the bucket's version is raised
- *   REMOVE_FIRST    (KEYED) the entry removed before the key's cell is written
+ *   REMOVE_FIRST    (KEYED) the entry removed before the key's cell is written or quarantined
  *   THROUGH_ANY     written through although another version was taken in between
  *   THROUGH_UNSETTLED  written through although something registered before was unfinished for the snapshot
  *   THROUGH_EARLY   written through before the commit
@@ -432,16 +432,21 @@ inline give_back() {
 #endif
 }
 
+/* Store::remove */
+inline remove_key() {
+    WHOLE {
+        atomic { !store_locked -> store_locked = true; linked = 0 };
+        give_back()
+    }
+}
+
 /* What a stamp writes: the cell, then the slot, under the partition's lock. */
 inline write_versions(v, here) {
 #if defined(KEYED)                              /* Store::stamp_key */
 #ifndef BUG_REMOVE_FIRST
     raise(cell, CELL_Q, v);
 #endif
-    WHOLE {
-        atomic { !store_locked -> store_locked = true; linked = 0 };
-        give_back()
-    }
+    remove_key();
 #ifdef BUG_REMOVE_FIRST
     raise(cell, CELL_Q, v)
 #endif
@@ -553,12 +558,18 @@ inline tell() {
 }
 
 inline quarantine() {
+#if defined(KEYED) && defined(BUG_REMOVE_FIRST)
+    remove_key();
+#endif
     atomic {                                    /* the quarantine's lock and, within it, the partition's */
         !q_locked ->
         recorded = recorded | BIT(me);
         cell_q = true;
         if :: slot_there && !HAS(ELSEWHERE, me) -> slot_q = true :: else fi
     }
+#if defined(KEYED) && !defined(BUG_REMOVE_FIRST)
+    remove_key();
+#endif
 }
 
 proctype Writer(byte me; byte kind) {

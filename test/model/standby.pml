@@ -11,8 +11,8 @@
  *   before is dead, then snapshots whose xmin is not below the id may use the cache. "off": none may.
  *   A snapshot on the standby is looked at only after its clock has been worked out.
  *
- * The clock and the tags are those of clock.pml, where their own steps are proved; here they are one step each. The second of two values is
- * there so that one that was computed while logging was on meets the next time that it is.
+ * The clock and the tags are those of clock.pml, where their own steps are proved; here they are one step each. NO_ABORTS: every writer commits, which
+ * nothing asks, so that it is the stronger claim.
  *
  * Deliberate bugs, each switched on by a define, that the checker must find:
  *   NEXT_FIRST      the next id read before the flag is set
@@ -24,7 +24,7 @@
  *   USABLE_FIRST    whether a snapshot may use the cache is asked before its clock is worked out
  *   NO_BEGINNING    "on" believed although its beginning is not known
  *   OLDEST_UNASKED  only the active snapshot is asked whether it may use the cache, not the oldest one that the value may come from
- * REACH_HIT turns a hit into a violation, REACH_SECOND one on something that was stored when logging was on again.
+ * REACH_HIT turns a hit into a violation, REACH_SECOND one when logging has been turned on again.
  */
 
 #ifndef WRITERS
@@ -66,6 +66,9 @@ byte usable_from = NEVER;
 bool begins = false;
 byte now = 0, writer_of[WRITERS + SWITCHES + 1];
 byte version = 0, dead_below = 0;
+#ifdef REACH_SECOND
+byte times_on = 0;
+#endif
 bool linked = false;
 byte value = 0, birth = 0;
 byte done = 0, begun = 0;
@@ -95,7 +98,9 @@ proctype Writer(byte me) {
     if :: tells -> append(INVALIDATION + me) :: else fi;
     if
     :: append(COMMIT + me)
+#ifndef NO_ABORTS
     :: append(ABORT + me)
+#endif
     fi;
 #endif
     atomic { tells = false; done = done + 1 }
@@ -146,6 +151,9 @@ proctype Redo() {
             :: alive && usable_from == NEVER ->
 #else
             :: alive && usable_from == NEVER && begins ->
+#endif
+#ifdef REACH_SECOND
+                times_on = times_on + 1;
 #endif
 #ifdef BUG_FLOOR_LAST
                 atomic { !busy -> usable_from = record - ON }
@@ -224,7 +232,7 @@ proctype Reader() {
             assert(false);
 #endif
 #ifdef REACH_SECOND
-            assert(dead_below < 2);
+            assert(times_on < 2);
 #endif
             assert(value == (snapshot & committed))
         :: else
