@@ -5,8 +5,11 @@
 #include "pg/prelude.hpp"
 
 extern "C" {
+#include "access/xact.h"
+#include "executor/spi.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
+#include "utils/snapmgr.h"
 }
 
 namespace cache_ext::pg::testing {
@@ -15,6 +18,7 @@ namespace {
 
 int broken_rule = static_cast<int>(Break::kNothing);
 int stop_at = static_cast<int>(Stop::kNowhere);
+char* late_statement = nullptr;
 
 const config_enum_entry kRules[] = {
     {"nothing", static_cast<int>(Break::kNothing), false},
@@ -30,6 +34,18 @@ const config_enum_entry kStops[] = {
     {"committing", static_cast<int>(Stop::kCommitting), false},
     {nullptr, 0, false},
 };
+
+void run_late_statement(XactEvent event, void* /*argument*/) {
+    if ((event != XACT_EVENT_PRE_COMMIT && event != XACT_EVENT_PRE_PREPARE) || *late_statement == '\0' ||
+        !TransactionIdIsValid(GetTopTransactionIdIfAny())) {
+        return;
+    }
+    PushActiveSnapshot(GetTransactionSnapshot());
+    SPI_connect();
+    SPI_execute(late_statement, false, 0);
+    SPI_finish();
+    PopActiveSnapshot();
+}
 
 }  // namespace
 
@@ -49,6 +65,11 @@ void init() {
     DefineCustomEnumVariable("cache_ext.debug_stop_at", "Where a committing transaction waits, for tests.",
                              nullptr, &stop_at, static_cast<int>(Stop::kNowhere), kStops, PGC_USERSET, 0,
                              nullptr, nullptr, nullptr);
+    DefineCustomStringVariable("cache_ext.debug_late_statement",
+                               "What is run last before a commit that writes, for tests.", nullptr,
+                               &late_statement, "", PGC_USERSET, 0, nullptr, nullptr, nullptr);
+    // The server calls last who came first.
+    RegisterXactCallback(run_late_statement, nullptr);
 }
 
 }  // namespace cache_ext::pg::testing

@@ -1,7 +1,8 @@
 #pragma once
 
-// What only the build for tests has (CACHE_EXT_TESTING): points at which a transaction waits, so that a race happens on demand, and rules of the
-// protocol that can be broken, so that the tests which watch over them are seen to fail. Elsewhere all of it compiles to nothing.
+// What only the build for tests has (CACHE_EXT_TESTING): points at which a transaction waits, so that a race happens on demand; rules of the
+// protocol that can be broken, so that the tests which watch over them are seen to fail; and a statement (`cache_ext.debug_late_statement`) that is run
+// before each commit, after this library's own work there, as another library may do. Elsewhere all of it compiles to nothing.
 
 #include <cstdint>
 
