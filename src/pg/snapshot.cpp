@@ -203,6 +203,8 @@ void reap_replicated() {
 void reap_orphans() {
     reap_prepared();
     reap_replicated();
+    // What was worked out before is right, but lower than need be.
+    memo.same_transaction = false;
 }
 
 void raise_clock_floor() {
