@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <thread>
+#include <vector>
+
 #include "region_fixture.hpp"
 
 namespace cache_ext::core {
@@ -134,6 +138,43 @@ TEST_F(PreparedTransaction, is_given_back_once) {
     r.region.release_prepared(*again, kPrepared);  // somebody who looked before
     EXPECT_TRUE(r.region.any_prepared());
     EXPECT_EQ(again->count, 0u);
+}
+
+TEST_F(PreparedTransaction, is_given_back_once_by_many_who_find_it_over) {
+    constexpr int kRounds = 3000;
+    r.region.release_prepared(*prepared, kPrepared);
+    std::atomic<FullXid> over{0};
+    std::atomic<bool> done{false};
+    std::vector<std::thread> finders;
+    for (int i = 0; i < 3; ++i) {
+        finders.emplace_back([&] {
+            while (!done.load()) {
+                // As any session does it: nobody but a running transaction's id is known to be one.
+                const FullXid xid = prepared->mark.xid.load(std::memory_order_acquire);
+                const FullXid newest = over.load();
+                if (xid != 0 && (xid <= newest || xid > newest + 1))
+                    r.region.release_prepared(*prepared, xid);
+            }
+        });
+    }
+    const Version before = r.now();
+    for (FullXid xid = kPrepared + 1; xid <= kPrepared + kRounds; ++xid) {
+        over.store(xid - 1);
+        ASSERT_EQ(r.region.claim_prepared(xid), prepared);
+        const bool quarantined = quarantine(prepared, "t");
+        over.store(xid);
+        if (!quarantined) ADD_FAILURE() << "no quarantine";
+        while (prepared->mark.xid.load(std::memory_order_acquire) != 0)
+            std::this_thread::yield();
+    }
+    done.store(true);
+    for (std::thread& finder : finders)
+        finder.join();
+    EXPECT_EQ(r.now(), before + kRounds);
+    EXPECT_FALSE(r.region.any_prepared());
+    SnapshotView all_over;
+    all_over.xmin = all_over.xmax = kPrepared + kRounds + 1;
+    EXPECT_EQ(r.region.clock().of(all_over), r.now());
 }
 
 TEST_F(PreparedTransaction, frees_the_clock_of_what_it_stamped) {
