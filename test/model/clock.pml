@@ -56,11 +56,11 @@
  *   LIFT_EARLY      the quarantine lifted before the version is written
  *   LIFT_BARE       lifted with no version at all
  *   LIFT_UNREGISTERED  lifted with a version that is registered for nobody
- *   LIFT_OTHERS     lifting clears the mark although another transaction's quarantine shares the cell
+ *   LIFT_OTHERS     lifting clears the cell although another transaction's quarantine lies on it
  *   LIFT_RUNNING    lifted while the transaction is in progress
  *   RAISE_WHOLE     a stamp under quarantine compares with the mark too, and so leaves no version
  *   SLOT_BARE       a new slot takes the cell's version without the mark
- *   SLOT_STAYS      the slot's mark stays where only the cell is shared (no stale answer, but tags that are never filled again)
+ *   SLOT_STAYS      the last lift of a cell leaves the marks of other tags' slots (no stale answer, but tags that are never filled again)
  *   TWICE_COUNTED   the floor's snapshot counts a transaction twice while it is being prepared (the server lists it twice then)
  *   REGION_ACTIVE   (RESTARTED) only the active snapshot is held against the region's first transaction id, not the oldest
  *
@@ -112,7 +112,9 @@
 #else
 #define READERS 1
 #endif
-#if PREPARED > 0
+#if PREPARED > 1
+#define OTHERS (READERS + 3)
+#elif PREPARED > 0
 #define OTHERS (READERS + 2)
 #else
 #define OTHERS (READERS + 1)
@@ -162,10 +164,10 @@ byte cell = 0;                  /* the version of all tags without a slot */
 bool slot_there = false;
 byte slot_version = 0;
 #if PREPARED > 0
-bool cell_q = false, slot_q = false;    /* the quarantine's marks: in the code a bit of the same word */
-byte recorded = 0;              /* whose quarantine is recorded */
-bool q_locked = false;
-#define CELL_Q cell_q
+byte recorded = 0;              /* whose quarantine lies on the cell: in the code their number, in the upper bits of its version */
+bool slot_q = false;            /* and whether any lies on the slot, in the same way */
+byte taken = 0;                 /* somebody has found it over, and lifts it */
+#define CELL_Q (recorded != 0)
 #define SLOT_Q slot_q
 #else
 #define CELL_Q false
@@ -493,7 +495,7 @@ inline put(value, birth) {
                 slot_version = cell;
 #endif
 #if PREPARED > 0 && !defined(BUG_SLOT_BARE)
-                slot_q = cell_q
+                slot_q = (recorded != 0)
 #endif
             :: else
             fi
@@ -561,10 +563,8 @@ inline quarantine() {
 #if defined(KEYED) && defined(BUG_REMOVE_FIRST)
     remove_key();
 #endif
-    atomic {                                    /* the quarantine's lock and, within it, the partition's */
-        !q_locked ->
+    atomic {                                    /* TagTable::quarantine, under the partition's lock */
         recorded = recorded | BIT(me);
-        cell_q = true;
         if :: slot_there && !HAS(ELSEWHERE, me) -> slot_q = true :: else fi
     }
 #if defined(KEYED) && !defined(BUG_REMOVE_FIRST)
@@ -681,37 +681,41 @@ done:
 }
 
 #if PREPARED > 0
+/* TagTable::lift, under the partition's lock: what is in quarantine gets the version, then one quarantine of the cell ends, and with the last one those
+   of the slots. */
 inline written() {
     cell = (cell < v -> v : cell);
-    if :: slot_there && !HAS(ELSEWHERE, i) -> slot_version = (slot_version < v -> v : slot_version) :: else fi
+    if :: slot_there && slot_q -> slot_version = (slot_version < v -> v : slot_version) :: else fi
 }
 
 inline lift() {
 #ifdef BUG_LIFT_OTHERS
-    cell_q = false;
-    if :: !HAS(ELSEWHERE, i) -> slot_q = false :: else fi
+    recorded = 0;
 #else
-    cell_q = (recorded & ~BIT(i)) != 0;         /* another's tag has the cell too */
-#ifdef BUG_SLOT_STAYS
-    if :: slot_there && !HAS(ELSEWHERE, i) -> slot_q = cell_q :: else fi
-#else
-    if :: slot_there && !HAS(ELSEWHERE, i) -> slot_q = (recorded & ~BIT(i) & ~ELSEWHERE) != 0 :: else fi
+    recorded = recorded & ~BIT(i);
 #endif
+#ifdef BUG_SLOT_STAYS
+    if :: slot_there && recorded == 0 && !HAS(ELSEWHERE, i) -> slot_q = false :: else fi
+#else
+    if :: slot_there && recorded == 0 -> slot_q = false :: else fi
 #endif
 }
-/* Whoever finds a prepared transaction over. */
+
+/* Whoever finds a prepared transaction over: Region::release_prepared. */
 proctype Lifter() {
     byte i = 0, v = 0;
     do
-    :: atomic {                                 /* looked at without the lock: once over, it stays so; looked at again within */
+    :: atomic {
 #ifdef BUG_LIFT_RUNNING
-            !q_locked && recorded != 0 ->
-            i = (HAS(recorded, 0) -> 0 : (HAS(recorded, 1) -> 1 : (HAS(recorded, 2) -> 2 : 3)));
+            (recorded & ~taken) != 0 ->
+            v = recorded & ~taken;
 #else
-            !q_locked && (recorded & ended) != 0 ->
-            i = (HAS(recorded & ended, 0) -> 0 : (HAS(recorded & ended, 1) -> 1 : (HAS(recorded & ended, 2) -> 2 : 3)));
+            (recorded & ended & ~taken) != 0 ->
+            v = recorded & ended & ~taken;
 #endif
-            q_locked = true
+            i = (HAS(v, 0) -> 0 : (HAS(v, 1) -> 1 : (HAS(v, 2) -> 2 : 3)));
+            v = 0;
+            taken = taken | BIT(i)
         }
 #ifndef BUG_LIFT_BARE
         atomic {
@@ -729,22 +733,20 @@ proctype Lifter() {
             ring_max[v % RING] = max_xid;
             now = v                             /* with no mark: it is over for every snapshot to come */
         }
-        atomic { CLOCK told = told | BIT(i) }
 #endif
 #ifdef BUG_LIFT_EARLY
         d_step { lift(); read_all() }
         d_step { written() }
 #else
-        d_step { written(); lift(); read_all() }        /* one word each, and under the partition's lock */
+        d_step { written(); lift(); read_all() }
 #endif
 #ifdef REACH_LIFTED
         assert(false);
 #endif
-        d_step { recorded = recorded & ~BIT(i); q_locked = false; i = 0; v = 0 }
-    :: atomic { writers_done == WRITERS && recorded == 0 && !q_locked -> others_done = others_done + 1; break }
+        atomic { CLOCK told = told | BIT(i); i = 0; v = 0 }
+    :: atomic { writers_done == WRITERS && (recorded & ~taken) == 0 -> others_done = others_done + 1; break }
     od
 }
-
 #endif
 
 /* --- who fills, and who reads ------------------------------------------------------------------------------------------------ */
@@ -866,6 +868,9 @@ init {
         run FloorRaiser();
 #if PREPARED > 0
         run Lifter();
+#if PREPARED > 1
+        run Lifter();
+#endif
 #endif
 #ifndef COARSE
         run Reader();

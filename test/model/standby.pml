@@ -7,9 +7,9 @@
  *
  *   on:   the flag is set; a record "begins"; the next transaction id is read; a record "on" with it.
  *   off:  a record "off"; then the flag is cleared.
- *   "begins" on the standby: noted. "on": if it is not on already and its beginning has been replayed since the memory was made, first whatever was born
- *   before is dead, then snapshots whose xmin is not below the id may use the cache. "off": none may.
- *   A snapshot on the standby is looked at only after its clock has been worked out.
+ *   "begins" on the standby: noted. "on": if it is not on already and its beginning has been replayed since the memory was made, snapshots whose xmin is
+ *   below the id may not use the cache, then whatever was born before is dead, and then it is used. "off": it is not, and the same.
+ *   A session works out its snapshot's clock; after that it asks whether the cache is used, and holds the snapshot's xmin against the id.
  *
  * The clock and the tags are those of clock.pml, where their own steps are proved; here they are one step each. NO_ABORTS: every writer commits, which
  * nothing asks, so that it is the stronger claim.
@@ -19,11 +19,12 @@
  *   CLEAR_FIRST     the flag cleared before the record "off"
  *   COMMIT_FIRST    the commit record written before the invalidation
  *   LOOK_FIRST      a transaction looks at the flag before it has its id
- *   NO_FLOOR        "on" leaves what was born before alive
- *   FLOOR_LAST      "on" lets snapshots in before what was born before is dead
- *   USABLE_FIRST    whether a snapshot may use the cache is asked before its clock is worked out
+ *   NO_FLOOR        "off" and "on" leave what was born before alive
+ *   TOLD_FIRST      "on" lets the cache be used before what was born before is dead
+ *   ASKED_FIRST     whether the cache is used is asked before the clock is worked out
+ *   USABLE_FIRST    the snapshot's xmin is held against the id before its clock is worked out
  *   NO_BEGINNING    "on" believed although its beginning is not known
- *   OLDEST_UNASKED  only the active snapshot is asked whether it may use the cache, not the oldest one that the value may come from
+ *   OLDEST_UNASKED  only the active snapshot's xmin is held against the id, not that of the oldest one that the value may come from
  * REACH_HIT turns a hit into a violation, REACH_SECOND one when logging has been turned on again.
  */
 
@@ -41,7 +42,6 @@
 #define HAS(set, i) ((set) & BIT(i))
 #define XMIN(s) (HAS(s, 0) -> (HAS(s, 1) -> (HAS(s, 2) -> (HAS(s, 3) -> 4 : 3) : 2) : 1) : 0)
 #define NOBODY 7
-#define NEVER 15
 
 /* The primary. */
 byte next = 0;
@@ -62,7 +62,8 @@ inline append(record) { atomic { log == 0 -> log = record; busy = false } }
 /* The standby. */
 byte ended = 0, committed = 0;
 bool alive = false;             /* whether its memory has been made */
-byte usable_from = NEVER;
+bool told = false;              /* whether whatever is invalidated stands in the log */
+byte usable_from = 0;           /* snapshots with an older xmin do not use the cache */
 bool begins = false;
 byte now = 0, writer_of[WRITERS + SWITCHES + 1];
 byte version = 0, dead_below = 0;
@@ -137,6 +138,12 @@ proctype Switch() {
     od
 }
 
+/* Region::forget_everything: a version that is registered for nobody, and then the floor of all that there is. */
+inline forget_everything() {
+    atomic { !busy -> now = now + 1; writer_of[now] = NOBODY }
+    atomic { !busy -> dead_below = now }
+}
+
 proctype Redo() {
     byte record = 0, v = 0;
     do
@@ -144,26 +151,30 @@ proctype Redo() {
     :: atomic { log != 0 -> record = log; log = 0 }
         if
         :: record >= BEGINS -> begins = alive
-        :: record >= OFF && record < BEGINS -> atomic { !busy -> usable_from = NEVER; begins = false }
+        :: record >= OFF && record < BEGINS ->
+            atomic { !busy -> told = false; begins = false }
+#ifndef BUG_NO_FLOOR
+            forget_everything()
+#endif
         :: record >= ON && record < OFF ->
             if
 #ifdef BUG_NO_BEGINNING
-            :: alive && usable_from == NEVER ->
+            :: alive && !told ->
 #else
-            :: alive && usable_from == NEVER && begins ->
+            :: alive && !told && begins ->
 #endif
 #ifdef REACH_SECOND
                 times_on = times_on + 1;
 #endif
-#ifdef BUG_FLOOR_LAST
-                atomic { !busy -> usable_from = record - ON }
+#ifdef BUG_TOLD_FIRST
+                atomic { !busy -> told = true }
 #endif
+                atomic { !busy -> usable_from = (usable_from < record - ON -> record - ON : usable_from) }
 #ifndef BUG_NO_FLOOR
-                atomic { !busy -> now = now + 1; writer_of[now] = NOBODY }
-                atomic { !busy -> dead_below = now }
+                forget_everything();
 #endif
-#ifndef BUG_FLOOR_LAST
-                atomic { !busy -> usable_from = record - ON }
+#ifndef BUG_TOLD_FIRST
+                atomic { !busy -> told = true }
 #endif
             :: else
             fi;
@@ -187,14 +198,20 @@ proctype Redo() {
 proctype Filler(byte number) {
     byte oldest = 0, newer = 0, at = 0, clock = 0;
     atomic { alive && begun == number -> begun = begun + 1 }
-    atomic { !busy -> oldest = ended };                             /* what the value is computed under */
+    atomic { !busy -> oldest = ended };         /* what the value is computed under */
 #ifdef BUG_OLDEST_UNASKED
     atomic { !busy -> newer = ended }
+#endif
+#ifdef BUG_ASKED_FIRST
+    if :: !busy && !told -> goto out :: !busy && told fi;
 #endif
 #ifdef BUG_USABLE_FIRST
     if :: !busy && XMIN(oldest) < usable_from -> goto out :: !busy && XMIN(oldest) >= usable_from fi;
 #endif
     atomic { !busy -> clock_of(oldest, clock) }
+#ifndef BUG_ASKED_FIRST
+    if :: !busy && !told -> goto out :: !busy && told fi;
+#endif
 #ifndef BUG_USABLE_FIRST
 #ifdef BUG_OLDEST_UNASKED
     if :: !busy && XMIN(newer) < usable_from -> goto out :: !busy && XMIN(newer) >= usable_from fi;
@@ -202,6 +219,10 @@ proctype Filler(byte number) {
     if :: !busy && XMIN(oldest) < usable_from -> goto out :: !busy && XMIN(oldest) >= usable_from fi;
 #endif
 #endif
+    if                                          /* or under a later snapshot than the lease's */
+    :: atomic { !busy && oldest != ended -> oldest = ended }
+    :: !busy
+    fi;
     atomic {
         !busy;
         if
@@ -217,10 +238,16 @@ proctype Reader() {
     byte snapshot = 0, at = 0, clock = 0;
     alive;
     atomic { !busy -> snapshot = ended }
+#ifdef BUG_ASKED_FIRST
+    if :: !busy && !told -> goto out :: !busy && told fi;
+#endif
 #ifdef BUG_USABLE_FIRST
     if :: !busy && XMIN(snapshot) < usable_from -> goto out :: !busy && XMIN(snapshot) >= usable_from fi;
 #endif
     atomic { !busy -> clock_of(snapshot, clock) }
+#ifndef BUG_ASKED_FIRST
+    if :: !busy && !told -> goto out :: !busy && told fi;
+#endif
 #ifndef BUG_USABLE_FIRST
     if :: !busy && XMIN(snapshot) < usable_from -> goto out :: !busy && XMIN(snapshot) >= usable_from fi;
 #endif
