@@ -12,7 +12,8 @@ namespace cache_ext::core {
 /// what cannot be in quarantine it takes a version and stays registered as unfinished, like a transaction that takes long to commit.
 ///
 /// Locking: none. The session that claims it (`Region::claim_prepared`) is the only one to write it, up to the moment when its transaction is prepared.
-/// Whoever takes its id away (`Region::release_prepared`) is then the only one.
+/// Whoever takes its id away (`Region::release_prepared`) is then the only one; what it reads was written before the transaction left the server's list of those that
+/// run, under a lock of the server's.
 struct Prepared {
     static constexpr std::uint32_t kCells = 128;
 

@@ -15,6 +15,9 @@ struct Replica {
     };
     std::atomic<Recovery> recovery;
 
+    /// Whether all that was logged since the other server last began to make sure that everything is logged has been replayed here.
+    std::atomic<bool> begun;
+
     /// Whether whatever is invalidated where the log comes from stands in the log.
     std::atomic<bool> told;
 

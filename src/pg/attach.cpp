@@ -103,12 +103,10 @@ void startup() {
         detail::region = core::Region::create(memory, options);
     }
     LWLockRelease(AddinShmemInitLock);
+    if (!found) init_logging(detail::region);
     if (detail::region) {
         how = AttachedBy::kPreload;
-        if (!found) {
-            init_logging(detail::region);
-            init_reload(detail::region);
-        }
+        if (!found) init_reload(detail::region);
     } else {
         ereport(LOG, (errmsg("cache_ext could not set up its shared memory; the cache is off")));
     }
@@ -158,6 +156,7 @@ void attach_segment() {
         dsm_detach(segment);
         return;
     }
+    init_logging(detail::region);
     dsm_pin_segment(segment);
     directory->handle = dsm_segment_handle(segment);
 }

@@ -1,6 +1,8 @@
 #include "pg/replication.hpp"
 
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "pg/settings.hpp"
 #include "pg/snapshot.hpp"
@@ -15,7 +17,6 @@ extern "C" {
 #include "access/xlogreader.h"
 #include "access/xlogutils.h"
 #include "lib/stringinfo.h"
-#include "storage/fd.h"
 #include "storage/procarray.h"
 }
 
@@ -29,6 +30,7 @@ constexpr RmgrId kResourceManager = 187;
 constexpr std::uint8_t kInvalidate = 0x00;
 constexpr std::uint8_t kOn = 0x10;
 constexpr std::uint8_t kOff = 0x20;
+constexpr std::uint8_t kBegin = 0x30;
 
 /// There while others may rely on the log: a server that starts, after a crash too, goes on logging until it has told them. In the data directory, so
 /// that a copy of it does so too.
@@ -136,14 +138,53 @@ bool read_next_xid(XLogReaderState* reader, core::FullXid& next_xid) noexcept {
     return true;
 }
 
+// --- the marker ---------------------------------------------------------------------------------------
+// By the system's own calls: whoever replays the log must not fail.
+
+bool marker_exists() noexcept {
+    struct stat found;
+    return stat(kMarker, &found) == 0;
+}
+
+/// What the folder lists is on disk.
+bool sync_folder() noexcept {
+    const int folder = open(".", O_RDONLY);
+    const bool synced = folder >= 0 && fsync(folder) == 0;
+    if (folder >= 0) close(folder);
+    return synced;
+}
+
+/// Whether there is one that outlives a crash.
+bool make_marker() noexcept {
+    if (marker_exists()) return true;
+    const int file = open(kMarker, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    const bool made = file >= 0 && fsync(file) == 0 && sync_folder();
+    const int error = errno;
+    if (file >= 0) close(file);
+    errno = error;
+    if (!made) ereport(LOG, (errcode_for_file_access(), errmsg("could not create file \"%s\": %m", kMarker)));
+    return made;
+}
+
+void remove_marker() noexcept {
+    if (unlink(kMarker) != 0 ? errno != ENOENT : !sync_folder())
+        ereport(LOG, (errcode_for_file_access(), errmsg("could not remove file \"%s\": %m", kMarker)));
+}
+
 // --- replaying ----------------------------------------------------------------------------------------
 
 core::FullXid next_xid() noexcept { return U64FromFullTransactionId(ReadNextFullTransactionId()); }
 
-/// As if the region had just been made: what is in there is lost, and whatever may be under way is waited out.
-void begin_again() noexcept {
-    region().bypass_before(next_xid());
+/// As if the region had just been made: what is in there is lost, and whatever may be under way is waited out, `also` among it.
+void begin_again(core::FullXid also = 0) noexcept {
+    region().bypass_before(std::max(next_xid(), also + 1));
     region().forget_everything();
+    // Whoever reads or fills from now on takes all of these for finished by itself.
+    for (std::uint32_t i = 0; i < region().header().replicated_count; ++i) {
+        core::PendingMark& mark = region().replicated(i);
+        if (const core::FullXid xid = mark.xid.load(std::memory_order_acquire); xid != 0)
+            region().release_replicated(mark, xid);
+    }
 }
 
 void replay_invalidations(const Record& record) noexcept {
@@ -153,7 +194,7 @@ void replay_invalidations(const Record& record) noexcept {
     if (record.head.preparing) prepared = region().claim_prepared(xid);
     if (prepared == nullptr) mark = region().claim_replicated(xid);
     if (prepared == nullptr && mark == nullptr) {
-        // Those that are over make room; only where one's own snapshots tell who is.
+        // Those that are over make room; only where it is known who runs.
         if (standbyState == STANDBY_SNAPSHOT_READY) reap_orphans();
         mark = region().claim_replicated(xid);
     }
@@ -162,34 +203,46 @@ void replay_invalidations(const Record& record) noexcept {
     const bool known =
         read_items(record.head, record.items,
                    [&](const Kind&, const Invalidation& invalidation) { stamp.invalidate(invalidation); });
-    if (!known || (mark == nullptr && prepared == nullptr)) begin_again();
+    if (!known || (mark == nullptr && prepared == nullptr)) begin_again(xid);
 }
 
 void replay_on(core::FullXid first_logged) noexcept {
     core::Replica& replica = region().header().replica;
+    // Who began to replay after the id was read has missed what was logged under later ones before.
+    if (!replica.begun.load(std::memory_order_relaxed)) return;
     if (!replica.told.load(std::memory_order_relaxed)) {
         region().bypass_before(first_logged);
         region().forget_everything();
         replica.told.store(true, std::memory_order_release);
     }
-    // Those that follow this server rely on it.
-    replica.logging.store(true, std::memory_order_relaxed);
 }
 
 void replay_off() noexcept {
     core::Replica& replica = region().header().replica;
     replica.told.store(false, std::memory_order_release);
-    replica.logging.store(false, std::memory_order_relaxed);
+    replica.begun.store(false, std::memory_order_relaxed);
     region().forget_everything();
 }
 
+/// Those that follow this server rely on the log, or no more; so does who follows it after a promotion, even if it is restarted before.
+void pass_on(bool logging) noexcept {
+    if (region()) region().header().replica.logging.store(logging, std::memory_order_relaxed);
+    if (logging) {
+        (void)make_marker();
+    } else {
+        remove_marker();
+    }
+}
+
 void redo(XLogReaderState* reader) noexcept {
+    const int info = XLogRecGetInfo(reader) & XLR_RMGR_INFO_MASK;
+    if (info == kOn || info == kOff) pass_on(info == kOn);
     // Without sessions meanwhile nobody uses what is in there, and it is believed by nobody after that.
     if (!region() || standbyState == STANDBY_DISABLED) return;
     note_recovery();
     Record record;
     core::FullXid first_logged = 0;
-    switch (XLogRecGetInfo(reader) & XLR_RMGR_INFO_MASK) {
+    switch (info) {
         case kInvalidate:
             if (read_record(reader, record)) {
                 replay_invalidations(record);
@@ -202,6 +255,9 @@ void redo(XLogReaderState* reader) noexcept {
                 return;
             }
             break;
+        case kBegin:
+            region().header().replica.begun.store(true, std::memory_order_relaxed);
+            return;
         case kOff:
             replay_off();
             return;
@@ -241,6 +297,8 @@ const char* identify(std::uint8_t info) noexcept {
             return "ON";
         case kOff:
             return "OFF";
+        case kBegin:
+            return "BEGIN";
         default:
             return nullptr;
     }
@@ -258,20 +316,6 @@ void insert(std::uint8_t info, const void* data, std::size_t bytes, bool importa
     if (!important) XLogSetRecordFlags(XLOG_MARK_UNIMPORTANT);
     const XLogRecPtr end = XLogInsert(kResourceManager, info);
     if (info != kInvalidate) XLogFlush(end);
-}
-
-bool marker_exists() noexcept {
-    struct stat found;
-    return stat(kMarker, &found) == 0;
-}
-
-void make_marker() {
-    const int file = OpenTransientFile(kMarker, O_CREAT | O_WRONLY | PG_BINARY);
-    if (file < 0 || pg_fsync(file) != 0) {
-        ereport(ERROR, (errcode_for_file_access(), errmsg("could not create file \"%s\": %m", kMarker)));
-    }
-    CloseTransientFile(file);
-    fsync_fname(".", true);
 }
 
 }  // namespace
@@ -330,15 +374,18 @@ std::int64_t adjust_logging() {
     static XLogRecPtr said_at = InvalidXLogRecPtr;
     if (!registered || RecoveryInProgress()) return kLookMs;
     std::atomic<bool>& logging = region().header().replica.logging;
+    // Before anybody is told: a crash in between must not forget it.
+    if ((settings::wal_log_invalidations || logging.load(std::memory_order_relaxed)) && !make_marker())
+        return kLookMs;
     if (settings::wal_log_invalidations && XLogStandbyInfoActive()) {
         // Repeated for whoever begins to replay at a checkpoint after the last time.
-        if (said_at != InvalidXLogRecPtr && said_at > GetRedoRecPtr()) return kLookMs;
-        if (!marker_exists()) make_marker();
-        // In this order: whoever does not see the flag has its id already.
+        if (said_at != InvalidXLogRecPtr && said_at >= GetRedoRecPtr()) return kLookMs;
+        said_at = GetXLogInsertRecPtr();
+        // In this order: whoever does not see the flag has its id already, and whoever logs under a later id does so after the first of the two records.
         logging.store(true, std::memory_order_seq_cst);
+        insert(kBegin, nullptr, 0, false);
         const core::FullXid first_logged = next_xid();
         insert(kOn, &first_logged, sizeof first_logged, false);
-        said_at = GetXLogInsertRecPtr();
         return kLookMs;
     }
     if (logging.load(std::memory_order_relaxed)) {
@@ -346,7 +393,7 @@ std::int64_t adjust_logging() {
         insert(kOff, nullptr, 0, false);
         logging.store(false, std::memory_order_seq_cst);
     }
-    if (marker_exists()) durable_unlink(kMarker, LOG);
+    if (marker_exists()) remove_marker();
     said_at = InvalidXLogRecPtr;
     return INT64_MAX;
 }
@@ -370,6 +417,13 @@ void note_recovery() noexcept {
 }
 
 void init_logging(const core::Region& made) noexcept {
+    if (marker_exists() && (!made || !registered)) {
+        ereport(LOG, (errmsg("cache_ext does not log what is invalidated"),
+                      errdetail("Standbys have been told that it does: they serve what is stale."),
+                      errhint("Turn cache_ext.wal_log_invalidations off on the standbys, or restart this "
+                              "server with the library preloaded.")));
+    }
+    if (!made) return;
     made.header().replica.logging.store(settings::wal_log_invalidations || marker_exists(),
                                         std::memory_order_relaxed);
 }

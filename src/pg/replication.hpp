@@ -56,7 +56,7 @@ inline bool is_told() noexcept {
 /// Marks a region that is made or attached while the server recovers.
 void note_recovery() noexcept;
 
-/// What a new region has to know before anybody uses it. In the postmaster.
+/// What a new region has to know before anybody uses it; an empty one if there is none. Warns where others rely on a log that is not written.
 void init_logging(const core::Region& region) noexcept;
 
 /// Registers the resource manager where the library is being preloaded. Called once, from _PG_init.

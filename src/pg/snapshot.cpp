@@ -1,10 +1,12 @@
 #include "pg/snapshot.hpp"
 
 #include "pg/attach.hpp"
+#include "pg/replication.hpp"
 #include "pg/testing.hpp"
 
 extern "C" {
 #include "access/transam.h"
+#include "access/twophase.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "storage/procarray.h"
@@ -48,6 +50,24 @@ void refresh_reference() {
     reference_from = now;
 }
 
+/// Whether a transaction stands in the snapshot twice: while one is being prepared, the server has it both as its session's and as a prepared one.
+bool has_doubles(const SnapshotData& snapshot) {
+    if (max_prepared_xacts == 0 || snapshot.xcnt < 2 || snapshot.takenDuringRecovery) return false;
+    constexpr std::uint32_t kFew = 32;
+    if (snapshot.xcnt <= kFew) {
+        for (std::uint32_t i = 1; i < snapshot.xcnt; ++i) {
+            if (std::find(snapshot.xip, snapshot.xip + i, snapshot.xip[i]) != snapshot.xip + i) return true;
+        }
+        return false;
+    }
+    // As large as a snapshot can be.
+    static TransactionId* const sorted = new (std::nothrow) TransactionId[GetMaxSnapshotXidCount()];
+    if (sorted == nullptr) return true;
+    std::copy_n(snapshot.xip, snapshot.xcnt, sorted);
+    std::sort(sorted, sorted + snapshot.xcnt);
+    return std::adjacent_find(sorted, sorted + snapshot.xcnt) != sorted + snapshot.xcnt;
+}
+
 bool running(const void* context, core::FullXid xid) {
     return XidInMVCCSnapshot(static_cast<TransactionId>(xid),
                              const_cast<Snapshot>(static_cast<const SnapshotData*>(context)));
@@ -79,6 +99,13 @@ const SnapshotData* usable_snapshot() {
 /// Transactions that ran when the region was made may have invalidated without leaving a mark in it.
 bool precedes_region(const core::SnapshotView& view) {
     return view.xmin < region().header().next_xid.load(std::memory_order_relaxed);
+}
+
+/// A clock that has been worked out, or 0 where the region did not know of all that it stands for. Asked after the clock was read: who makes the region
+/// begin again, or stops being told, shows that first and moves the clock then.
+core::Version believed(const core::SnapshotView& view, core::Version clock) {
+    std::atomic_thread_fence(std::memory_order_acquire);
+    return precedes_region(view) || !is_told() ? 0 : clock;
 }
 
 core::Version clock_of(const core::SnapshotView& view) {
@@ -143,8 +170,8 @@ core::Version snapshot_clock() {
     }
     const core::Version newest = region().clock().now();
     const core::SnapshotView view = view_of(*snapshot);
-    memo.clock = precedes_region(view) ? 0 : clock_of(view);
-    memo.xmin = snapshot->xmin;
+    memo.clock = believed(view, clock_of(view));
+    memo.xmin = has_doubles(*snapshot) ? InvalidTransactionId : snapshot->xmin;
     memo.xmax = snapshot->xmax;
     memo.xcnt = snapshot->xcnt;
     memo.subxcnt = snapshot->subxcnt;
@@ -158,7 +185,8 @@ core::Version fill_clock() {
     const core::Version active = snapshot_clock();
     if (testing::breaks(testing::Break::kNoRing)) return active;
     if (active == 0 || IsolationUsesXactSnapshot()) return active;  // there is but one snapshot
-    return std::min(active, region().clock().of(oldest_view()));
+    const core::SnapshotView oldest = oldest_view();
+    return std::min(active, believed(oldest, region().clock().of(oldest)));
 }
 
 core::Version settled_newest() {
@@ -167,17 +195,28 @@ core::Version settled_newest() {
     const core::Version newest = region().clock().now();
     core::SnapshotView view = view_of(*snapshot);
     view.own_finished = true;
-    if (precedes_region(view) || region().clock().of(view) < newest) return 0;
+    if (believed(view, region().clock().of(view)) < newest) return 0;
     if (IsolationUsesXactSnapshot()) return newest;
     core::SnapshotView oldest = oldest_view();
     oldest.own_xid = view.own_xid;
     oldest.own_finished = true;
-    return region().clock().of(oldest) < newest ? 0 : newest;
+    return believed(oldest, region().clock().of(oldest)) < newest ? 0 : newest;
 }
 
 namespace {
 
-bool is_over(core::FullXid xid) { return !TransactionIdIsInProgress(static_cast<TransactionId>(xid)); }
+/// Whether a transaction of the server's is over, and visible to every snapshot that is taken from now on, or gone.
+bool is_over(core::FullXid xid) {
+    const core::FullXid age = U64FromFullTransactionId(ReadNextFullTransactionId()) - xid;
+    // None lasts that long; and 32 bits would show it as one that is still to come.
+    if (age > FirstNormalTransactionId + static_cast<std::uint64_t>(INT32_MAX)) return true;
+    const auto id = static_cast<TransactionId>(xid);
+    if (!AmStartupProcess()) return !TransactionIdIsInProgress(id);
+    // Whoever replays the log has no snapshots, without which the server takes half of all ids for finished. What it has replayed the end of is over
+    // for all; of the rest, and of what is so old that the commit log may have lost it, sessions find out.
+    constexpr core::FullXid kSurelyKept = 1'000'000;
+    return age < kSurelyKept && (TransactionIdDidCommit(id) || TransactionIdDidAbort(id));
+}
 
 void reap_prepared() {
     if (!region().any_prepared()) return;
@@ -214,7 +253,8 @@ void raise_clock_floor() {
     const core::Version bound = region().settled_bound();
     const SnapshotData* fresh = GetLatestSnapshot();
     const core::SnapshotView view = view_of(*fresh);
-    region().clock().raise_floor(bound, view.xmax, view.xcnt);
+    // Snapshots are compared by how many were running; counted twice, one would stand for another that still is.
+    if (!has_doubles(*fresh)) region().clock().raise_floor(bound, view.xmax, view.xcnt);
 }
 
 }  // namespace cache_ext::pg

@@ -44,8 +44,11 @@ State& state() noexcept { return the_state; }
 
 /// What is to outlive the session of a transaction that is about to be prepared.
 void claim_prepared(State& s, core::FullXid xid) {
-    reap_orphans();
     s.prepared = region().claim_prepared(xid);
+    if (s.prepared == nullptr) {
+        reap_orphans();
+        s.prepared = region().claim_prepared(xid);
+    }
     s.prepared_xid = xid;
     // There is one for each that the server lets be prepared, but one may just be on its way back. Then nobody reads or fills under a snapshot for which
     // this transaction may be unfinished.
@@ -165,8 +168,8 @@ void finish(State& s, bool committed) noexcept {
         core::SessionSlot& own = session();
         // Only now, after the transaction is visible or gone.
         own.mark.version.store(0, std::memory_order_release);
-        if (s.first_stamp != 0 && s.prepared == nullptr)
-            region().clock().end(s.first_stamp, s.last_stamp, s.xid);
+        // One that was prepared has not ended.
+        if (s.first_stamp != 0 && !s.preparing) region().clock().end(s.first_stamp, s.last_stamp, s.xid);
         if (own.hits.used()) {
             const TimestampTz now = GetCurrentStatementStartTimestamp();
             if (now - s.hits_flushed_at >= USECS_PER_SEC || now < s.hits_flushed_at) {

@@ -196,6 +196,29 @@ $standby->append_conf('postgresql.conf', 'cache_ext.wal_log_invalidations = on')
 $standby->reload;
 ok(follows($standby), 'and with it again');
 
+# --- a snapshot from before logging was turned on, under a statement from after it: what it computes gets nowhere
+$primary->append_conf('postgresql.conf', 'cache_ext.wal_log_invalidations = off');
+$primary->reload;
+ok($standby->poll_query_until('postgres', q(SELECT NOT set_cached_data('z', '1'))), 'turned off');
+$primary->safe_psql('postgres', q(BEGIN; UPDATE t SET n = n + 7; PREPARE TRANSACTION 'silent'));
+caught_up($standby);
+my $cursor = $standby->background_psql('postgres');
+$cursor->query_safe('BEGIN');
+$cursor->query_safe('DECLARE c CURSOR FOR SELECT truth()');
+my $past = value($standby, 'SELECT truth()');
+$primary->append_conf('postgresql.conf', 'cache_ext.wal_log_invalidations = on');
+$primary->reload;
+$primary->poll_query_until('postgres', q(SELECT count(*) > 0 FROM pg_get_wal_records_info((SELECT redo_lsn FROM pg_control_checkpoint()), pg_current_wal_flush_lsn()) WHERE resource_manager = 'cache_ext' AND record_type = 'ON'));
+$primary->safe_psql('postgres', q(COMMIT PREPARED 'silent'));
+caught_up($standby);
+like($cursor->query_safe($LOOK), qr/^miss\|/, 'a miss under the new snapshot');
+is($cursor->query_safe('FETCH c'), $past, 'the cursor gives the past');
+is($cursor->query_safe("SELECT set_cached_data('k', '$past', p_cache_tags => '{t}')"), 'f', 'which is not kept');
+$cursor->query_safe('COMMIT');
+$cursor->quit;
+like(look($standby), qr/^(miss\||(\d+)\|\2$)/, 'and not served');
+ok(follows($standby), 'then it fills');
+
 # --- promotion, with a transaction prepared before it
 $primary->safe_psql('postgres', q(BEGIN; UPDATE t SET n = n + 5; PREPARE TRANSACTION 'q'));
 $primary->safe_psql('postgres', q(SELECT set_cached_data('kept', '1')));
