@@ -161,6 +161,9 @@ my ($lsn) = $inspected =~ m{([0-9A-F]+/[0-9A-F]+)\s*$};
 like($primary->safe_psql('postgres', "SELECT description FROM pg_get_wal_records_info('$lsn'::pg_lsn - 4000, '$lsn') WHERE resource_manager = 'cache_ext'"),
     qr/tag "readable", key of all "a key"/, 'pg_walinspect shows what a record says');
 
+command_like(['pg_waldump', '-p', $primary->data_dir . '/pg_wal', '-s', $primary->safe_psql('postgres', 'SELECT redo_lsn FROM pg_control_checkpoint()'), '-e', $lsn],
+    qr/rmgr: custom187 /, 'pg_waldump, which knows no library, shows its number');
+
 # --- restart in the middle of replay, a standby of a standby
 $primary->backup('second');
 my $second = standby('second', $standby, backup => 'second');

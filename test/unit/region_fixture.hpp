@@ -40,8 +40,9 @@ inline Scope shared_scope(std::uint64_t n, std::uint64_t space = 0) {
     return {id_of(n), id_of(1'000'000 + space), Id128{}, false};
 }
 
+/// Never one that is shared too: a scope is one or the other.
 inline Scope private_scope(std::uint64_t n, std::uint64_t owner, std::uint64_t space = 0) {
-    return {id_of(n), id_of(1'000'000 + space), id_of(2'000'000 + owner), true};
+    return {id_of(4'000'000 + n), id_of(1'000'000 + space), id_of(2'000'000 + owner), true};
 }
 
 constexpr Timestamp kSecond = 1'000'000;
