@@ -268,6 +268,19 @@ void redo(XLogReaderState* reader) noexcept {
     replay_off();
 }
 
+/// In quotes, and in ASCII: who looks at the log may be in a database of another encoding.
+void append_quoted(StringInfo to, std::string_view text) {
+    appendStringInfoChar(to, '"');
+    for (const char c : text) {
+        if (c >= ' ' && c <= '~' && c != '"' && c != '\\') {
+            appendStringInfoChar(to, c);
+        } else {
+            appendStringInfo(to, "\\x%02x", static_cast<unsigned>(static_cast<unsigned char>(c)));
+        }
+    }
+    appendStringInfoChar(to, '"');
+}
+
 void describe(StringInfo text, XLogReaderState* reader) {
     Record record;
     core::FullXid first_logged = 0;
@@ -282,9 +295,9 @@ void describe(StringInfo text, XLogReaderState* reader) {
         (void)read_items(record.head, record.items, [&](const Kind& kind, const Invalidation& invalidation) {
             appendStringInfo(text, "%s%s", separator, kind.name);
             separator = ", ";
-            if (!invalidation.text.empty())
-                appendStringInfo(text, " \"%.*s\"", static_cast<int>(invalidation.text.size()),
-                                 invalidation.text.data());
+            if (invalidation.text.empty()) return;
+            appendStringInfoChar(text, ' ');
+            append_quoted(text, invalidation.text);
         });
     }
 }
@@ -374,10 +387,10 @@ std::int64_t adjust_logging() {
     static XLogRecPtr said_at = InvalidXLogRecPtr;
     if (!registered || RecoveryInProgress()) return kLookMs;
     std::atomic<bool>& logging = region().header().replica.logging;
+    const bool wanted = settings::wal_log_invalidations && XLogStandbyInfoActive();
     // Before anybody is told: a crash in between must not forget it.
-    if ((settings::wal_log_invalidations || logging.load(std::memory_order_relaxed)) && !make_marker())
-        return kLookMs;
-    if (settings::wal_log_invalidations && XLogStandbyInfoActive()) {
+    if ((wanted || logging.load(std::memory_order_relaxed)) && !make_marker()) return kLookMs;
+    if (wanted) {
         // Repeated for whoever begins to replay at a checkpoint after the last time.
         if (said_at != InvalidXLogRecPtr && said_at >= GetRedoRecPtr()) return kLookMs;
         said_at = GetXLogInsertRecPtr();

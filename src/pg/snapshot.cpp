@@ -205,9 +205,12 @@ core::Version settled_newest() {
 
 namespace {
 
-/// Whether a transaction of the server's is over, and visible to every snapshot that is taken from now on, or gone.
-bool is_over(core::FullXid xid) {
-    const core::FullXid age = U64FromFullTransactionId(ReadNextFullTransactionId()) - xid;
+core::FullXid next_xid() { return U64FromFullTransactionId(ReadNextFullTransactionId()); }
+
+/// Whether a transaction of the server's is over, and visible to every snapshot that is taken from now on, or gone. `next` is an id that is still to come.
+bool is_over(core::FullXid xid, core::FullXid next) {
+    // One that has begun since is not.
+    const core::FullXid age = next > xid ? next - xid : 0;
     // None lasts that long; and 32 bits would show it as one that is still to come.
     if (age > FirstNormalTransactionId + static_cast<std::uint64_t>(INT32_MAX)) return true;
     const auto id = static_cast<TransactionId>(xid);
@@ -220,20 +223,22 @@ bool is_over(core::FullXid xid) {
 
 void reap_prepared() {
     if (!region().any_prepared()) return;
+    const core::FullXid next = next_xid();
     const std::uint32_t count = region().header().prepared_count;
     for (std::uint32_t i = 0; i < count; ++i) {
         core::Prepared& prepared = region().prepared(i);
         const core::FullXid xid = prepared.mark.xid.load(std::memory_order_acquire);
-        if (xid != 0 && is_over(xid)) region().release_prepared(prepared, xid);
+        if (xid != 0 && is_over(xid, next)) region().release_prepared(prepared, xid);
     }
 }
 
 void reap_replicated() {
     if (!region().any_replicated()) return;
+    const core::FullXid next = next_xid();
     for (std::uint32_t i = 0; i < region().header().replicated_count; ++i) {
         core::PendingMark& mark = region().replicated(i);
         const core::FullXid xid = mark.xid.load(std::memory_order_acquire);
-        if (xid != 0 && is_over(xid)) region().release_replicated(mark, xid);
+        if (xid != 0 && is_over(xid, next)) region().release_replicated(mark, xid);
     }
 }
 

@@ -156,10 +156,10 @@ $primary->reload;
 
 # --- the log can be read
 my $inspected = $primary->safe_psql('postgres', q(CREATE EXTENSION IF NOT EXISTS pg_walinspect;
-    BEGIN; SELECT invalidate_cache_by_tags('{readable}'), invalidate_cache_key('a key'); COMMIT; SELECT pg_current_wal_flush_lsn()));
+    BEGIN; SELECT invalidate_cache_by_tags('{readable}'), invalidate_cache_key('a kéy'); COMMIT; SELECT pg_current_wal_flush_lsn()));
 my ($lsn) = $inspected =~ m{([0-9A-F]+/[0-9A-F]+)\s*$};
 like($primary->safe_psql('postgres', "SELECT description FROM pg_get_wal_records_info('$lsn'::pg_lsn - 4000, '$lsn') WHERE resource_manager = 'cache_ext'"),
-    qr/tag "readable", key of all "a key"/, 'pg_walinspect shows what a record says');
+    qr/tag "readable", key of all "a k\\xc3\\xa9y"/, 'pg_walinspect shows what a record says');
 
 command_like(['pg_waldump', '-p', $primary->data_dir . '/pg_wal', '-s', $primary->safe_psql('postgres', 'SELECT redo_lsn FROM pg_control_checkpoint()'), '-e', $lsn],
     qr/rmgr: custom187 /, 'pg_waldump, which knows no library, shows its number');
