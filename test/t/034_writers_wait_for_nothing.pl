@@ -108,6 +108,8 @@ BEGIN
             SELECT DISTINCT concat_ws(' ', 'lock', l.locktype, l.mode, CASE WHEN l.granted THEN 'granted' ELSE 'waiting' END,
                 CASE WHEN l.locktype IN ('relation', 'extend') THEN coalesce(l.relation::regclass::text, l.relation::text) END)
             FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE a.application_name = 'writer'
+                -- A session that is just connecting holds its database.
+                AND NOT (l.locktype = 'object' AND l.classid = 'pg_database'::regclass)
             UNION ALL
             SELECT coalesce('wait ' || wait_event_type || ' ' || wait_event, 'wait none') FROM pg_stat_activity
             WHERE application_name = 'writer' AND state = 'active';
