@@ -152,6 +152,12 @@ Visible look_up(std::string_view key) {
     return found;
 }
 
+Visible look_up(std::string_view key, const core::Scope& scope) {
+    Visible found;
+    if (const core::Version clock = pg::snapshot_clock(); clock != 0) look_up_in(scope, key, clock, found);
+    return found;
+}
+
 void prefetch(const std::string_view* keys, int count) {
     const core::Scope scope = own_scope(pg::caller());
     const core::Store& store = pg::region().store();

@@ -45,6 +45,8 @@ struct Visible {
 /// Looks a key up: in the caller's scope, then in the shared one; in each the transaction's own pending work first, then the region. Only where
 /// `usable()`. May raise.
 Visible look_up(std::string_view key);
+/// The same in this scope alone.
+Visible look_up(std::string_view key, const core::Scope& scope);
 
 /// The same in one scope, for a reader that is at `clock`. Whether there is anything.
 bool look_up_in(const core::Scope& scope, std::string_view key, core::Version clock, Visible& found);

@@ -17,10 +17,11 @@ std::uint64_t nanoseconds() noexcept {
     return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(now.tv_nsec);
 }
 
-bool read(std::string_view key, std::int64_t max_age, Datum& value, Visible& found) {
+bool read(std::string_view key, std::int64_t max_age, Datum& value, Visible& found,
+          const core::Scope* scope) {
     constexpr int kTries = 4;
     for (int attempt = 0; attempt < kTries; ++attempt) {
-        found = look_up(key);
+        found = scope == nullptr ? look_up(key) : look_up(key, *scope);
         if (found.where == Visible::Where::kNowhere) break;
         const bool pending = found.where == Visible::Where::kPending;
         const core::Timestamp created_at = pending ? found.pending->created_at : found.entry.created_at;

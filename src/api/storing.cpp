@@ -72,7 +72,7 @@ bool with_set(const SetRequest& request, const core::Scope& scope, const Age& ag
     if (age.birth == 0 || VARSIZE_ANY_EXHDR(request.value) >
                               std::size_t{static_cast<unsigned>(pg::settings::max_entry_size_kb)} * 1024)
         return false;
-    const Policy* policy = find_policy(request.key);
+    const Policy* policy = request.by_policy ? find_policy(request.key) : nullptr;
     const StoredValue value = encode(request.value);
     const core::Timestamp now = GetCurrentTimestamp();
     const std::int64_t life = lifetime(request, policy);

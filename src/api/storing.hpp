@@ -16,6 +16,8 @@ struct SetRequest {
     std::string_view key;
     const varlena* value = nullptr;  ///< detoasted
     std::int64_t duration = 0;       ///< microseconds; 0 = the policy's or the default
+    std::int64_t grace = 0;  ///< microseconds after that; where by_policy, the policy's counts instead
+    bool by_policy = true;   ///< a policy of the key's prefix adds what it says
     Texts tags;
     const Oid* relations = nullptr;  ///< that it was computed from, and that are watched; null: not tracked
     int relation_count = 0;

@@ -1,0 +1,30 @@
+#pragma once
+
+// Reading a value or computing it: what get-or-set and cached functions have in common.
+
+#include "api/storing.hpp"
+#include "pg/prelude.hpp"
+
+namespace cache_ext::api {
+
+/// Where a value is read and where it is filled.
+struct Place {
+    /// The one scope that it is read in and goes to. Null: it is read as get_cached_data reads, and goes where a set of the key goes.
+    const core::Scope* scope = nullptr;
+    bool may_fill = true;
+};
+
+/// What makes a value.
+struct Source {
+    /// Called at most once, under the active snapshot. Returns a detoasted varlena in the memory context that it is called in. May raise; throws nothing.
+    Datum (*compute)(void* context);
+    void* context;
+    const char* log_name;  ///< names the operation in the server's log
+};
+
+/// The value of a key: what is cached if the caller may have it, and otherwise what `source` computes now. That is stored if it can be, and returned in any
+/// case. Of the request, key, duration, tags, grace and by_policy are the caller's to say; the rest is found here. `tracked`: the relations that are read
+/// become what the entry depends on; only where pg::tracks_writes(). May raise.
+Datum read_or_fill(const SetRequest& request, const Place& place, const Source& source, bool tracked);
+
+}  // namespace cache_ext::api
