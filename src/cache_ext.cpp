@@ -1,5 +1,6 @@
 // The module's entry points for the server.
 
+#include "api/cached_function.hpp"
 #include "api/policies.hpp"
 #include "pg/attach.hpp"
 #include "pg/guard.hpp"
@@ -30,5 +31,6 @@ extern "C" void _PG_init() {
     pg::init_writes();
     pg::init_observe();
     api::init_policies();
+    api::init_cached_functions();
     worker::init_worker();
 }

@@ -29,10 +29,13 @@ BEGIN
             FROM members m JOIN pg_catalog.pg_class c ON m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND m.objid = c.oid
             WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S')
             UNION ALL
+            SELECT m.classid, m.objid, 'LANGUAGE', l.lanname, NULL, l.lanowner, coalesce(l.lanacl, pg_catalog.acldefault('l', l.lanowner))
+            FROM members m JOIN pg_catalog.pg_language l ON m.classid = 'pg_catalog.pg_language'::pg_catalog.regclass AND m.objid = l.oid
+            UNION ALL
             SELECT m.classid, m.objid, 'SCHEMA', n.nspname, n.oid, n.nspowner, n.nspacl
             FROM members m JOIN pg_catalog.pg_namespace n ON m.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND m.objid = n.oid
         )
-        SELECT t.*, i.identity, t.schema = 'cache_ext_internal'::pg_catalog.regnamespace AS internal
+        SELECT t.*, i.identity, t.schema IS NOT DISTINCT FROM 'cache_ext_internal'::pg_catalog.regnamespace AS internal
         FROM things t CROSS JOIN LATERAL pg_catalog.pg_identify_object(t.classid, t.objid, 0) i
         ORDER BY i.identity
     LOOP
@@ -45,6 +48,7 @@ BEGIN
 
         FOR grantee IN SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.rolname IN ('authenticated', 'service_role') LOOP
             privilege := CASE
+                WHEN object.kind = 'LANGUAGE' THEN CASE grantee WHEN 'service_role' THEN 'USAGE' END
                 WHEN object.internal THEN
                     CASE WHEN object.kind = 'ROUTINE' AND object.name = ANY (under_views) THEN 'EXECUTE' END
                 WHEN object.kind = 'ROUTINE' THEN

@@ -3,6 +3,7 @@
 #include <ctime>
 
 #include "api/policies.hpp"
+#include "core/hash.hpp"
 #include "pg/observe.hpp"
 #include "pg/replication.hpp"
 #include "pg/settings.hpp"
@@ -81,6 +82,12 @@ core::Scope shared_scope(const pg::Caller& caller) {
 core::Scope own_scope(const pg::Caller& caller) {
     if (caller.is_shared) return shared_scope(caller);
     return {id_of(caller.scope), space_id(), id_of(caller.quota_owner), true};
+}
+
+core::Scope function_scope(core::Scope beside) noexcept {
+    constexpr std::uint64_t kFunctions = 0x66756e6374696f6eULL;
+    beside.id.hi ^= core::mix(beside.id.lo, kFunctions);
+    return beside;
 }
 
 bool reachable() { return pg::settings::enabled && pg::attached() && pg::is_told() && !pg::caller().bypass; }

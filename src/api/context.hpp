@@ -21,6 +21,12 @@ core::Id128 space_id();
 core::Scope shared_scope(const pg::Caller& caller);
 core::Scope own_scope(const pg::Caller& caller);
 
+/// The scope of cached functions' results beside that of a caller, or beside the shared one: no set reaches it.
+core::Scope function_scope(core::Scope beside) noexcept;
+
+/// What the keys of cached functions' results begin with.
+inline constexpr std::string_view kFunctionKeys = "function:";
+
 /// Whether calls may use the cache at all now: switched on, attached, not bypassed for this caller, isolation level or server. May raise, as pg::caller().
 bool usable();
 

@@ -168,9 +168,12 @@ void list(const Listing& l, const core::Scope& scope, std::string_view key, Visi
         if (!describe(found, scope.id, key, details)) continue;
         Datum value = 0;
         const bool pending = where == Visible::Where::kPending;
-        if (wants_value && pending) value = decode(found.pending->value, found.pending->encoding);
-        if (wants_value && !pending && !fetch(found.entry, value)) continue;
-        put_row(l, scope, key, details, pending, wants_value ? &value : nullptr);
+        // A function's result is shown by the function.
+        const bool shows_value =
+            wants_value && !core::is_binary(pending ? found.pending->encoding : found.entry.encoding);
+        if (shows_value && pending) value = decode(found.pending->value, found.pending->encoding);
+        if (shows_value && !pending && !fetch(found.entry, value)) continue;
+        put_row(l, scope, key, details, pending, shows_value ? &value : nullptr);
         return;
     }
 }
@@ -248,6 +251,8 @@ CACHE_EXT_FUNCTION(delete_entry) {
     if (!caller.is_shared && scope.is_private && scope.id != own_scope(caller).id)
         return PointerGetDatum(nullptr);
     pg::invalidate(pg::InvalidationKind::kKey, scope, key);
+    if (std::string_view{key}.starts_with(kFunctionKeys) && !scope.is_private)
+        pg::invalidate(pg::InvalidationKind::kKey, function_scope(scope), key);
     return PointerGetDatum(trigger->tg_trigtuple);
 }
 

@@ -62,7 +62,7 @@ Datum fill(SetRequest request, const Place& place, const Source& source, bool tr
     core::Counters& counters = pg::session().counters;
     counters.add(core::Counter::kComputations);
     counters.add(core::Counter::kComputeMicros, micros);
-    if (!has_scope || !may_keep(seen, tracked)) {
+    if (value == 0 || !has_scope || !may_keep(seen, tracked)) {
         log_operation(source.log_name, request.key, "computed, not kept");
         return value;
     }

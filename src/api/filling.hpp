@@ -16,7 +16,8 @@ struct Place {
 
 /// What makes a value.
 struct Source {
-    /// Called at most once, under the active snapshot. Returns a detoasted varlena in the memory context that it is called in. May raise; throws nothing.
+    /// Called at most once, under the active snapshot. Returns a detoasted varlena in the memory context that it is called in; 0: the
+    /// result is not to be kept, and the caller has it elsewhere. May raise; throws nothing.
     Datum (*compute)(void* context);
     void* context;
     const char* log_name;  ///< names the operation in the server's log

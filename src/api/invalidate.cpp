@@ -53,6 +53,8 @@ CACHE_EXT_FUNCTION(invalidate_cache_key) {
     const std::int64_t count = count_live(reach, [key](const Candidate& c) { return c.key == key; });
     pg::invalidate(everywhere ? pg::InvalidationKind::kKeyEverywhere : pg::InvalidationKind::kKey, scope,
                    key);
+    if (everywhere && key.starts_with(kFunctionKeys))
+        pg::invalidate(pg::InvalidationKind::kKey, function_scope(scope), key);
     PG_RETURN_BOOL(count > 0);
 }
 

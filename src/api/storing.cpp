@@ -86,7 +86,7 @@ bool with_set(const SetRequest& request, const core::Scope& scope, const Age& ag
         set.value = value.bytes;
         set.scope = scope;
         set.level = pg::transaction_level();
-        set.encoding = value.encoding;
+        set.encoding = request.is_binary ? value.encoding | core::Encoding::kBinary : value.encoding;
         set.birth = age.birth;
         set.created_at = now;
         set.expires_at = now + life;

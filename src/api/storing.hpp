@@ -17,6 +17,7 @@ struct SetRequest {
     const varlena* value = nullptr;  ///< detoasted
     std::int64_t duration = 0;       ///< microseconds; 0 = the policy's or the default
     std::int64_t grace = 0;  ///< microseconds after that; where by_policy, the policy's counts instead
+    bool is_binary = false;  ///< the value is no JSON
     bool by_policy = true;   ///< a policy of the key's prefix adds what it says
     Texts tags;
     const Oid* relations = nullptr;  ///< that it was computed from, and that are watched; null: not tracked

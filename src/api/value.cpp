@@ -30,7 +30,7 @@ namespace {
 
 varlena* allocate_for(std::size_t bytes, core::Encoding encoding) {
     auto* copy = static_cast<varlena*>(palloc(VARHDRSZ + bytes));
-    if (encoding == core::Encoding::kPlain) {
+    if (core::compression_of(encoding) == core::Encoding::kPlain) {
         SET_VARSIZE(copy, VARHDRSZ + bytes);
     } else {
         SET_VARSIZE_COMPRESSED(copy, VARHDRSZ + bytes);
@@ -39,9 +39,10 @@ varlena* allocate_for(std::size_t bytes, core::Encoding encoding) {
 }
 
 Datum expand(varlena* copy, core::Encoding encoding) {
-    if (encoding == core::Encoding::kPlain) return PointerGetDatum(copy);
+    const core::Encoding compression = core::compression_of(encoding);
+    if (compression == core::Encoding::kPlain) return PointerGetDatum(copy);
     varlena* value =
-        encoding == core::Encoding::kLz4 ? lz4_decompress_datum(copy) : pglz_decompress_datum(copy);
+        compression == core::Encoding::kLz4 ? lz4_decompress_datum(copy) : pglz_decompress_datum(copy);
     pfree(copy);
     return PointerGetDatum(value);
 }

@@ -221,8 +221,7 @@ bool ArchiveReader::parse_entry() noexcept {
     if (!take(left, r)) return false;
     if (r.key_bytes == 0 || r.key_bytes > kMaxKeyBytes || r.tag_count > kMaxTags) return false;
     if (r.relation_count > r.tag_count || (r.relation_count > 0 && r.relation_space == r.space)) return false;
-    if (r.encoding > static_cast<std::uint8_t>(Encoding::kLz4) || r.is_private > 1 || r.visited > 1)
-        return false;
+    if ((r.encoding & ~Entry::kEncodingMask) != 0 || r.is_private > 1 || r.visited > 1) return false;
     if (r.created_at > kFurthest || r.created_at < -kFurthest) return false;
 
     std::array<std::uint16_t, kMaxTags> tag_bytes{};

@@ -21,8 +21,26 @@ struct Id128 {
     friend bool operator==(const Id128&, const Id128&) = default;
 };
 
-/// How the stored bytes of a value are to be read.
-enum class Encoding : std::uint8_t { kPlain = 0, kPglz = 1, kLz4 = 2 };
+/// How the stored bytes of a value are to be read: how they are compressed, and whether they are a JSON value or, with the bit `kBinary`, the result of a function
+/// as the server itself keeps one.
+enum class Encoding : std::uint8_t {
+    kPlain = 0,
+    kPglz = 1,
+    kLz4 = 2,
+    kCompressionMask = 0x03,
+    kBinary = 0x40
+};
+
+constexpr Encoding operator|(Encoding a, Encoding b) noexcept {
+    return static_cast<Encoding>(static_cast<unsigned>(a) | static_cast<unsigned>(b));
+}
+constexpr Encoding compression_of(Encoding encoding) noexcept {
+    return static_cast<Encoding>(static_cast<unsigned>(encoding) &
+                                 static_cast<unsigned>(Encoding::kCompressionMask));
+}
+constexpr bool is_binary(Encoding encoding) noexcept {
+    return (static_cast<unsigned>(encoding) & static_cast<unsigned>(Encoding::kBinary)) != 0;
+}
 
 /// The head of an entry. It lies in the first block of the entry and is followed there by the owner links (private entries
 /// only), the computing time in microseconds (32 bits, where it is known), the tags (a Ref each), the key, and as much of the value as the block holds; the rest is in extents.
@@ -44,7 +62,7 @@ struct Entry {
     std::uint8_t tag_count;
     std::atomic<std::uint8_t> flags;
 
-    static constexpr std::uint8_t kEncodingMask = 0x03;
+    static constexpr std::uint8_t kEncodingMask = 0x43;
     static constexpr std::uint8_t kVisited = 0x04;  ///< read since the eviction hand last passed
     static constexpr std::uint8_t kPrivate = 0x08;  ///< has owner links
     static constexpr std::uint8_t kTimed = 0x10;    ///< has a computing time

@@ -2,7 +2,9 @@
 
 extern "C" {
 #include "access/xact.h"
+#include "catalog/pg_proc.h"
 #include "storage/proc.h"
+#include "utils/acl.h"
 #include "utils/pgstat_internal.h"
 #if PG_VERSION_NUM < 170000
 // 17 replaced backend ids by the numbers of the PGPROC array.
@@ -25,6 +27,15 @@ int backend_index() noexcept {
 int max_backend_slots() noexcept {
     // Auxiliary processes come after the backends in both numberings.
     return MaxBackends + NUM_AUXILIARY_PROCS;
+}
+
+bool may_execute(Oid function, Oid role) {
+#if PG_VERSION_NUM >= 160000
+    // 16 has one function for all kinds of objects.
+    return object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE) == ACLCHECK_OK;
+#else
+    return pg_proc_aclcheck(function, role, ACL_EXECUTE) == ACLCHECK_OK;
+#endif
 }
 
 bool any_written_relation(bool (*test)(void* context, Oid relation), void* context) {

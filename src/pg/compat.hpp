@@ -24,6 +24,9 @@ namespace cache_ext::pg {
 /// was on. A relation may be asked about twice. Only in a transaction.
 [[nodiscard]] bool any_written_relation(bool (*test)(void* context, Oid relation), void* context);
 
+/// Whether a role may execute a function. Catalog access.
+[[nodiscard]] bool may_execute(Oid function, Oid role);
+
 /// Reads a setting by name through the variable that it is kept in, at a few ns a read instead of a search
 /// by name. Works for settings that do not exist (yet), appear, are replaced by a library that defines
 /// them, or go when a library reserves their prefix. Trivially copyable; raises nothing.

@@ -63,6 +63,11 @@ struct Memo {
     CanonicalClaims canonical;
     std::string text;  // what is hashed
 
+    // Of a shared caller.
+    std::optional<std::uint32_t> personal_generation;
+    Oid personal_role = InvalidOid;
+    std::uint64_t personal[2] = {};
+
     // Of the effective role.
     std::optional<std::uint32_t> writer_generation;
     Oid writer_role = InvalidOid;
@@ -150,15 +155,33 @@ bool canonicalise_claims(Memo& m) {
     return true;
 }
 
-void determine_private_scope(Memo& m, Caller& caller, const Space& space) {
-    begin_text(m, "scope", space);
-    append_bytes(m.text, &caller.role, sizeof(caller.role));
-    append_field(m.text, m.canonical.scope);
+/// Hashes a role, its claims as `claims` has them, and its settings.
+void hash_person(Memo& m, std::string_view purpose, Oid role, std::string_view claims, const Space& space,
+                 std::uint64_t (&id)[2]) {
+    begin_text(m, purpose, space);
+    append_bytes(m.text, &role, sizeof(role));
+    append_field(m.text, claims);
     for (const auto& setting : m.settings) {
         append_field(m.text, setting->name);
         append_field(m.text, setting->seen);
     }
-    hash_text(m, caller.scope);
+    hash_text(m, id);
+}
+
+/// Notes the claims and settings as they are now, and so forgets what was made from others.
+void note_context(Memo& m, std::uint32_t generation) {
+    m.personal_generation.reset();
+    if (m.configured != generation) {
+        configure(m, generation);
+    }
+    m.claims.seen = m.claims.value();
+    for (const auto& setting : m.settings) {
+        setting->seen = setting->value();
+    }
+}
+
+void determine_private_scope(Memo& m, Caller& caller, const Space& space) {
+    hash_person(m, "scope", caller.role, m.canonical.scope, space, caller.scope);
 
     begin_text(m, "quota", space);
     append_bytes(m.text, &caller.role, sizeof(caller.role));
@@ -189,13 +212,7 @@ const Caller& determine_caller(Memo& m, Oid role) {
         std::copy(std::begin(caller.shared_scope), std::end(caller.shared_scope), caller.scope);
         std::copy(std::begin(caller.shared_scope), std::end(caller.shared_scope), caller.quota_owner);
     } else {
-        if (m.configured != generation) {
-            configure(m, generation);
-        }
-        m.claims.seen = m.claims.value();
-        for (const auto& setting : m.settings) {
-            setting->seen = setting->value();
-        }
+        note_context(m, generation);
         caller.bypass = !canonicalise_claims(m);
         if (!caller.bypass) {
             determine_private_scope(m, caller, space);
@@ -232,6 +249,26 @@ const Caller& caller() {
         return m.caller;
     }
     return determine_caller(m, role);
+}
+
+void personal_id(std::uint64_t (&id)[2]) {
+    Memo& m = the_memo();
+    const Caller& who = caller();
+    if (!who.is_shared) {
+        std::copy(std::begin(who.scope), std::end(who.scope), id);
+        return;
+    }
+    if (m.personal_generation != detail::identity_generation || m.personal_role != who.role ||
+        context_changed(m)) {
+        const Space space = current_space();
+        const std::uint32_t generation = detail::identity_generation;
+        note_context(m, generation);
+        // As they are written: whoever is above claims may have set anything.
+        hash_person(m, "person", who.role, m.claims.seen, space, m.personal);
+        m.personal_role = who.role;
+        m.personal_generation = generation;
+    }
+    std::copy(std::begin(m.personal), std::end(m.personal), id);
 }
 
 bool effective_is_shared_writer() {

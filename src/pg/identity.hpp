@@ -26,6 +26,10 @@ struct Caller {
 /// caller: keep a copy of what must outlive the next call.
 [[nodiscard]] const Caller& caller();
 
+/// Copies 128 bits that tell the outer role with its claims and settings from every other, for shared callers too, who are told apart by nothing else; of a
+/// caller who is not shared they are the scope. Cost and errors as caller().
+void personal_id(std::uint64_t (&id)[2]);
+
 /// Whether the effective role (inside a SECURITY DEFINER function: its owner) is one that may fill shared
 /// prefixes; the same test that makes an outer role a shared caller. Cost and errors as caller().
 [[nodiscard]] bool effective_is_shared_writer();

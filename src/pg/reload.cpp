@@ -185,9 +185,9 @@ void save_region(int /*code*/, Datum /*argument*/) noexcept {
 
 bool readable(core::Encoding encoding) noexcept {
 #ifdef USE_LZ4
-    return encoding <= core::Encoding::kLz4;
+    return core::compression_of(encoding) <= core::Encoding::kLz4;
 #else
-    return encoding <= core::Encoding::kPglz;
+    return core::compression_of(encoding) <= core::Encoding::kPglz;
 #endif
 }
 

@@ -1,0 +1,357 @@
+// The handler of the language `cached`: what runs when a cached function is called.
+
+#include "api/args.hpp"
+#include "api/cached_function.hpp"
+#include "api/cached_key.hpp"
+#include "api/context.hpp"
+#include "api/filling.hpp"
+#include "api/result.hpp"
+#include "api/template.hpp"
+#include "pg/guard.hpp"
+#include "pg/settings.hpp"
+#include "pg/writes.hpp"
+
+extern "C" {
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "commands/event_trigger.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "funcapi.h"
+#include "nodes/makefuncs.h"
+#include "utils/acl.h"
+#include "utils/datum.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+}
+
+namespace cache_ext::api {
+
+namespace {
+
+/// What is known of a place that calls a cached function, for all its calls. In the memory of the call's own FmgrInfo.
+struct CallSite {
+    Definition* definition;
+    MemoryContextCallback on_reset;
+    KeyFrame frame;
+    ArgumentType* arguments;
+    TagTemplate* tags;
+    ResultType result;
+    bool is_cacheable;  ///< arguments and result can be kept and told apart
+};
+
+void end_call_site(void* site) {
+    auto& definition = static_cast<CallSite*>(site)->definition;
+    if (definition != nullptr) release_definition(definition);
+    definition = nullptr;
+}
+
+// --- the place of the call ----------------------------------------------------------------------------
+
+Oid argument_type(FunctionCallInfo fcinfo, const Definition& d, int number) {
+    if (!IsPolymorphicType(d.argument_types[number])) return d.argument_types[number];
+    const Oid type = get_fn_expr_argtype(fcinfo->flinfo, number);
+    if (!OidIsValid(type)) {
+        ereport(ERROR, (errcode(ERRCODE_INDETERMINATE_DATATYPE),
+                        errmsg("could not determine data type for argument %d of cached function \"%s\"",
+                               number + 1, d.key_name)));
+    }
+    return type;
+}
+
+/// The result of a single value. The rows of an anonymous type are described by whoever calls, or by OUT arguments.
+ResultType single_result_of(FunctionCallInfo fcinfo, const Definition& d) {
+    if (d.result != RECORDOID && !IsPolymorphicType(d.result)) return single_result(d.result, nullptr);
+    Oid type = InvalidOid;
+    TupleDesc row = nullptr;
+    const TypeFuncClass kind = get_call_result_type(fcinfo, &type, &row);
+    if (d.result == RECORDOID)
+        return single_result(RECORDOID, kind == TYPEFUNC_COMPOSITE ? BlessTupleDesc(row) : nullptr);
+    if (!OidIsValid(type))
+        elog(ERROR, "could not determine the result type of cached function %s", d.key_name);
+    return single_result(type, nullptr);
+}
+
+/// Where a set is called from decides what its rows look like.
+ResultType set_result_of(FunctionCallInfo fcinfo, const Definition& d) {
+    const auto* result = reinterpret_cast<const ReturnSetInfo*>(fcinfo->resultinfo);
+    if (result == nullptr || !IsA(result, ReturnSetInfo) || (result->allowedModes & SFRM_Materialize) == 0) {
+        pg::raise(ERRCODE_FEATURE_NOT_SUPPORTED,
+                  "set-valued function called in context that cannot accept a set");
+    }
+    if (result->expectedDesc == nullptr) {
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                        errmsg("cached function \"%s\" is called where the columns of its rows are not known",
+                               d.key_name),
+                        errhint("Call it in FROM, with a list of columns where it returns records.")));
+    }
+    return set_result(CreateTupleDescCopy(result->expectedDesc));
+}
+
+void describe_call(CallSite& site, FunctionCallInfo fcinfo) {
+    const Definition& d = *site.definition;
+    site.arguments =
+        static_cast<ArgumentType*>(palloc0(sizeof(ArgumentType) * static_cast<Size>(d.argument_count + 1)));
+    site.is_cacheable = true;
+    for (int i = 0; i < d.argument_count; ++i) {
+        ArgumentType& argument = site.arguments[i];
+        argument.type = argument_type(fcinfo, d, i);
+        get_typlenbyval(argument.type, &argument.bytes, &argument.by_value);
+        site.is_cacheable = site.is_cacheable && can_be_in_key(argument.type);
+    }
+    site.result = d.is_set ? set_result_of(fcinfo, d) : single_result_of(fcinfo, d);
+    site.is_cacheable = site.is_cacheable && site.result.is_storable &&
+                        // Nothing without preloading tells which relations were written.
+                        (!d.is_tracked || pg::tracks_writes());
+    site.frame = {site.arguments, d.argument_count, fcinfo->fncollation, d.is_polymorphic, site.result.shape};
+    site.tags = static_cast<TagTemplate*>(palloc0(sizeof(TagTemplate) * static_cast<Size>(d.tag_count + 1)));
+    auto* types = static_cast<Oid*>(palloc(sizeof(Oid) * static_cast<Size>(d.argument_count + 1)));
+    std::transform(site.arguments, site.arguments + d.argument_count, types,
+                   [](const ArgumentType& argument) { return argument.type; });
+    ArgumentFinder finder{&d, types};
+    for (int i = 0; i < d.tag_count; ++i)
+        site.tags[i] = checked_template(d.tags[i], ArgumentFinder::find, &finder, "argument");
+}
+
+/// The place of this call: described when it is first called from, and again when one of the functions has changed.
+CallSite& call_site(FunctionCallInfo fcinfo) {
+    auto* site = static_cast<CallSite*>(fcinfo->flinfo->fn_extra);
+    if (site != nullptr && site->definition != nullptr && site->definition->is_current) [[likely]]
+        return *site;
+    MemoryContext outer = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+    if (site == nullptr) {
+        site = static_cast<CallSite*>(palloc0(sizeof(CallSite)));
+        site->on_reset.func = end_call_site;
+        site->on_reset.arg = site;
+        MemoryContextRegisterResetCallback(CurrentMemoryContext, &site->on_reset);
+        fcinfo->flinfo->fn_extra = site;
+    }
+    end_call_site(site);
+    site->definition = acquire_definition(fcinfo->flinfo->fn_oid);
+    describe_call(*site, fcinfo);
+    MemoryContextSwitchTo(outer);
+    return *site;
+}
+
+// --- calling the function underneath ------------------------------------------------------------------
+
+/// One call, and its result once that was computed: it need not be unpacked then.
+struct Call {
+    CallSite& site;
+    FunctionCallInfo fcinfo;
+    MemoryContext memory;  // of the caller
+    bool is_computed = false;
+    Datum value = 0;
+    bool is_null = true;
+    Tuplestorestate* rows = nullptr;  // that a set's rows are put into
+    std::size_t limit = 0;            // to the bytes of the stored form
+    varlena* packed = nullptr;        // that form; null: not wanted, or too large
+};
+
+/// The function underneath with these arguments, as the parser would have made it.
+FuncExpr* call_expression(const Call& call) {
+    const Definition& d = *call.site.definition;
+    List* arguments = NIL;
+    for (int i = 0; i < d.argument_count; ++i) {
+        const ArgumentType& type = call.site.arguments[i];
+        arguments = lappend(
+            arguments, makeConst(type.type, -1, call.fcinfo->fncollation, type.bytes,
+                                 call.fcinfo->args[i].value, call.fcinfo->args[i].isnull, type.by_value));
+    }
+    const Oid result = IsPolymorphicType(d.result) ? get_fn_expr_rettype(call.fcinfo->flinfo) : d.result;
+    FuncExpr* expression = makeFuncExpr(d.underneath.oid, result, arguments, InvalidOid,
+                                        call.fcinfo->fncollation, COERCE_EXPLICIT_CALL);
+    expression->funcretset = d.is_set;
+    expression->funcvariadic = d.is_variadic;
+    return expression;
+}
+
+/// Calls it as FROM does: for sets, and for rows whose columns only the caller knows. Ends with the context.
+Tuplestorestate* call_for_rows(const Call& call, ExprContext* context) {
+    MemoryContext arguments =
+        AllocSetContextCreate(CurrentMemoryContext, "cache_ext arguments", ALLOCSET_SMALL_SIZES);
+    SetExprState* state =
+        ExecInitTableFunctionResult(reinterpret_cast<Expr*>(call_expression(call)), context, nullptr);
+    return ExecMakeTableFunctionResult(state, context, arguments, call.site.result.row, false);
+}
+
+void call_for_set(Call& call) {
+    ExprContext* context = CreateStandaloneExprContext();
+    // Where these rows are is for the function to say, and may be gone with this call.
+    Tuplestorestate* rows = call_for_rows(call, context);
+    MemoryContext work = MemoryContextSwitchTo(call.memory);
+    call.packed = pack_rows(call.site.result, rows, call.rows, call.limit);
+    MemoryContextSwitchTo(work);
+    tuplestore_end(rows);
+    FreeExprContext(context, true);
+}
+
+void call_for_row(Call& call) {
+    const ResultType& type = call.site.result;
+    ExprContext* context = CreateStandaloneExprContext();
+    Tuplestorestate* rows = call_for_rows(call, context);
+    TupleTableSlot* slot = MakeSingleTupleTableSlot(type.row, &TTSOpsMinimalTuple);
+    if (tuplestore_gettupleslot(rows, true, false, slot)) {
+        slot_getallattrs(slot);
+        MemoryContext work = MemoryContextSwitchTo(call.memory);
+        call.value = HeapTupleGetDatum(heap_form_tuple(type.row, slot->tts_values, slot->tts_isnull));
+        call.is_null = false;
+        MemoryContextSwitchTo(work);
+    }
+    ExecDropSingleTupleTableSlot(slot);
+    tuplestore_end(rows);
+    FreeExprContext(context, true);
+}
+
+void call_for_value(Call& call) {
+    ExprContext* context = CreateStandaloneExprContext();
+    ExprState* state = ExecInitExpr(reinterpret_cast<Expr*>(call_expression(call)), nullptr);
+    const Datum value = ExecEvalExprSwitchContext(state, context, &call.is_null);
+    if (!call.is_null) {
+        MemoryContext work = MemoryContextSwitchTo(call.memory);
+        call.value = datumTransfer(value, call.site.result.by_value, call.site.result.bytes);
+        MemoryContextSwitchTo(work);
+    }
+    FreeExprContext(context, true);
+}
+
+const ReturnSetInfo* set_info(FunctionCallInfo fcinfo) {
+    const auto* info = reinterpret_cast<const ReturnSetInfo*>(fcinfo->resultinfo);
+    return info != nullptr && IsA(info, ReturnSetInfo) ? info : nullptr;
+}
+
+/// Calls it and notes its result.
+void call_underneath(Call& call) {
+    MemoryContext work = AllocSetContextCreate(call.memory, "cache_ext computation", ALLOCSET_DEFAULT_SIZES);
+    MemoryContext outer = MemoryContextSwitchTo(work);
+    const ReturnSetInfo* info = set_info(call.fcinfo);
+    if (call.site.definition->is_set) {
+        call_for_set(call);
+    } else if (call.site.result.row != nullptr && info != nullptr && info->expectedDesc != nullptr) {
+        call_for_row(call);
+    } else {
+        call_for_value(call);
+    }
+    MemoryContextSwitchTo(outer);
+    MemoryContextDelete(work);
+    call.is_computed = true;
+}
+
+/// Whoever asks, a shared result is what the function's owner would be given, who is nobody in particular: no claims, and names looked up where they were when
+/// it was declared shared. Else the first who asks would decide what everybody gets, and could have the owner run code of his own.
+void call_as_owner(Call& call) {
+    const Definition& d = *call.site.definition;
+    Oid role = InvalidOid;
+    int security = 0;
+    GetUserIdAndSecContext(&role, &security);
+    const int level = NewGUCNestLevel();
+    SetUserIdAndSecContext(d.owner, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+    const auto set = [](const char* name, const char* value) {
+        (void)set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+    };
+    if (d.search_path != nullptr) set("search_path", d.search_path);
+    if (const char* claims = GetConfigOption("request.jwt.claims", true, false);
+        claims != nullptr && claims[0] != '\0')
+        set("request.jwt.claims", "");
+    call_underneath(call);
+    AtEOXact_GUC(false, level);
+    SetUserIdAndSecContext(role, security);
+}
+
+void compute(Call& call) {
+    if (call.site.definition->is_shared) {
+        call_as_owner(call);
+    } else {
+        call_underneath(call);
+    }
+}
+
+/// As read_or_fill wants it: what is to be stored of the result. Nothing of a function that writes, which has to run each time.
+Datum compute_packed(void* context) {
+    Call& call = *static_cast<Call*>(context);
+    const TransactionId xid = GetTopTransactionIdIfAny();
+    const CommandId command = GetCurrentCommandId(false);
+    call.limit = std::size_t{static_cast<unsigned>(pg::settings::max_entry_size_kb)} * 1024;
+    compute(call);
+    if (GetTopTransactionIdIfAny() != xid || GetCurrentCommandId(false) != command) return 0;
+    if (!call.site.definition->is_set) call.packed = pack_value(call.site.result, call.value, call.is_null);
+    return PointerGetDatum(call.packed);
+}
+
+// --- the cached call ----------------------------------------------------------------------------------
+
+Texts tags_of(const CallSite& site, FunctionCallInfo fcinfo) {
+    Texts tags;
+    const int count = site.definition->tag_count;
+    if (count == 0) return tags;
+    tags.begin_ = static_cast<std::string_view*>(palloc(sizeof(std::string_view) * static_cast<Size>(count)));
+    for (int i = 0; i < count; ++i) {
+        const std::string_view tag = make_tag(site.tags[i], [fcinfo](int field, bool& is_null) {
+            is_null = fcinfo->args[field - 1].isnull;
+            return fcinfo->args[field - 1].value;
+        });
+        if (!tag.empty() && std::find(tags.begin(), tags.end(), tag) == tags.end())
+            tags.begin_[tags.count++] = tag;
+    }
+    return tags;
+}
+
+void read_or_compute(Call& call) {
+    CallSite& site = call.site;
+    Definition& d = *site.definition;
+    if (!site.is_cacheable || !usable()) return compute(call);
+
+    SetRequest request;
+    if (d.duration_argument >= 0) request.duration = duration_argument(call.fcinfo, d.duration_argument);
+    if (request.duration == 0) request.duration = d.duration;
+    request.grace = d.grace;
+    request.by_policy = false;
+    request.is_binary = true;
+    std::uint64_t person[2];
+    if (!d.is_shared) pg::personal_id(person);
+    char buffer[core::kMaxKeyBytes];
+    request.key = make_key(d, site.frame, call.fcinfo, d.is_shared ? nullptr : person, buffer);
+    request.tags = tags_of(site, call.fcinfo);
+    const pg::Caller& caller = pg::caller();
+    const core::Scope scope = function_scope(d.is_shared ? shared_scope(caller) : own_scope(caller));
+    const Place place{&scope, true};
+    const Source source{compute_packed, &call, "cached function"};
+    const Datum packed = read_or_fill(request, place, source, d.is_tracked);
+    if (call.is_computed) return;
+    auto* bytes = reinterpret_cast<varlena*>(DatumGetPointer(packed));
+    if (d.is_set) {
+        unpack_rows(site.result, bytes, call.rows);
+        pfree(bytes);
+    } else {
+        call.value = unpack_value(site.result, bytes, call.is_null);
+    }
+}
+
+bool has_null_argument(const Definition& d, FunctionCallInfo fcinfo) {
+    return std::any_of(fcinfo->args, fcinfo->args + d.argument_count,
+                       [](const NullableDatum& argument) { return argument.isnull; });
+}
+
+}  // namespace
+
+CACHE_EXT_FUNCTION(call_cached_function) {
+    if (CALLED_AS_TRIGGER(fcinfo) || CALLED_AS_EVENT_TRIGGER(fcinfo))
+        pg::raise(ERRCODE_FEATURE_NOT_SUPPORTED, "a trigger function cannot be cached");
+    CallSite& site = call_site(fcinfo);
+    Definition& d = *site.definition;
+    check_permission(d);
+    Call call{site, fcinfo, CurrentMemoryContext};
+    const bool runs = !d.is_strict || !has_null_argument(d, fcinfo);
+    if (!d.is_set) {
+        if (runs) read_or_compute(call);
+        fcinfo->isnull = call.is_null;
+        return call.value;
+    }
+    InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+    call.rows = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo)->setResult;
+    if (runs) read_or_compute(call);
+    return Datum{0};
+}
+
+}  // namespace cache_ext::api

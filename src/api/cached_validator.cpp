@@ -1,0 +1,44 @@
+// The validator of the language `cached`: whether a definition can be called at all, and what it depends on.
+
+#include "api/cached_function.hpp"
+#include "pg/guard.hpp"
+#include "pg/writes.hpp"
+
+extern "C" {
+#include "catalog/dependency.h"
+#include "catalog/objectaddress.h"
+#include "catalog/pg_proc.h"
+#include "utils/guc.h"
+}
+
+namespace cache_ext::api {
+
+namespace {
+
+/// A cached function goes with the function that it calls, and finds it again when that is renamed.
+void depend_on(Oid function, Oid underneath) {
+    const ObjectAddress depender{ProcedureRelationId, function, 0};
+    const ObjectAddress referenced{ProcedureRelationId, underneath, 0};
+    recordDependencyOn(&depender, &referenced, DEPENDENCY_AUTO);
+}
+
+}  // namespace
+
+CACHE_EXT_FUNCTION(validate_cached_function) {
+    const Oid function = PG_GETARG_OID(0);
+    if (!CheckFunctionValidatorAccess(fcinfo->flinfo->fn_oid, function)) PG_RETURN_VOID();
+    // While a dump is restored, the function underneath may not be there yet.
+    const Oid underneath = check_function_bodies ? checked_underneath(function) : underneath_of(function);
+    if (OidIsValid(underneath)) depend_on(function, underneath);
+    PG_RETURN_VOID();
+}
+
+CACHE_EXT_FUNCTION(tracks_writes) { PG_RETURN_BOOL(pg::tracks_writes()); }
+
+CACHE_EXT_FUNCTION(underneath_cached_function) {
+    const Oid underneath = PG_ARGISNULL(0) ? InvalidOid : underneath_of(PG_GETARG_OID(0));
+    if (!OidIsValid(underneath)) PG_RETURN_NULL();
+    PG_RETURN_OID(underneath);
+}
+
+}  // namespace cache_ext::api
