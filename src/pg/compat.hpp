@@ -6,6 +6,7 @@
 #include "pg/prelude.hpp"
 
 extern "C" {
+#include "nodes/parsenodes.h"
 #include "utils/guc.h"
 #include "utils/guc_tables.h"
 }
@@ -23,6 +24,11 @@ namespace cache_ext::pg {
 /// did. Writes by any means are known (DML, COPY, cascades, TRUNCATE, REFRESH, logical replication), to tables kept as heaps and while track_counts
 /// was on. A relation may be asked about twice. Only in a transaction.
 [[nodiscard]] bool any_written_relation(bool (*test)(void* context, Oid relation), void* context);
+
+/// The server's walkers over the parts of a query (each relation before what is in it) and of an expression. True where the walker has said so.
+using TreeWalker = bool (*)(Node* node, void* context);
+bool walk_query(Query* query, TreeWalker walker, void* context);
+bool walk_expression(Node* node, TreeWalker walker, void* context);
 
 /// Reads a setting by name through the variable that it is kept in, at a few ns a read instead of a search
 /// by name. Works for settings that do not exist (yet), appear, are replaced by a library that defines
