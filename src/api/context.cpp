@@ -4,6 +4,7 @@
 
 #include "api/policies.hpp"
 #include "core/hash.hpp"
+#include "pg/entry_tags.hpp"
 #include "pg/observe.hpp"
 #include "pg/replication.hpp"
 #include "pg/settings.hpp"
@@ -35,29 +36,11 @@ bool invalidated_here(const core::Scope& scope, std::string_view key) {
     const pg::Pending& pending = pg::pending();
     const bool has_writes = pg::has_own_writes();
     if (!pending.has_invalidations() && !has_writes) return false;
-    const core::Base base = pg::region().base();
-    core::Store& store = pg::region().store();
-    char text[core::kMaxTags * core::kMaxTagBytes];
-    std::string_view tags[core::kMaxTags];
-    std::size_t count = 0;
-    Oid relations[core::kMaxTags];
-    std::size_t relation_count = 0;
-    const core::Key name{scope.id, key, store.key_hash(scope.id, key)};
-    store.visit_one(base, name, [&](const core::EntryInfo& e) {
-        std::size_t at = 0;
-        for (std::uint32_t i = 0; i < e.tag_count; ++i) {
-            const std::string_view tag = core::Store::tag(base, e.tags[i]).text();
-            if (core::Store::tag(base, e.tags[i]).space != e.space) {
-                relations[relation_count++] = pg::RelationTag::relation_of(tag);
-                continue;
-            }
-            std::memcpy(text + at, tag.data(), tag.size());
-            tags[count++] = {text + at, tag.size()};
-            at += tag.size();
-        }
-    });
-    if (has_writes && std::any_of(relations, relations + relation_count, pg::wrote_relation)) return true;
-    return pending.invalidated_at(scope, key, std::span(tags, count)) != 0;
+    pg::EntryTags depends;
+    depends.copy(scope, key);
+    const auto relations = depends.relations();
+    if (has_writes && std::any_of(relations.begin(), relations.end(), pg::wrote_relation)) return true;
+    return pending.invalidated_at(scope, key, depends.tags()) != 0;
 }
 
 /// Whether the reader may have what its own transaction has set: not invalidated since by itself or by anyone that it sees, not set
@@ -141,7 +124,7 @@ bool look_up_in(const core::Scope& scope, std::string_view key, core::Version cl
     if (found.entry.expires_at - now <= kCoarseLag && has_expired(found.entry.expires_at)) return false;
     if ((!pending.empty() || pg::has_own_writes()) && invalidated_here(scope, key)) [[unlikely]]
         return false;
-    pg::note_cached_read();
+    pg::note_cached_entry(scope, key, found.entry);
     found.where = Visible::Where::kRegion;
     return true;
 }

@@ -7,6 +7,7 @@
 #include "api/storing.hpp"
 #include "api/value.hpp"
 #include "pg/guard.hpp"
+#include "pg/observe.hpp"
 #include "pg/settings.hpp"
 #include "pg/snapshot.hpp"
 #include "pg/transaction.hpp"
@@ -158,7 +159,9 @@ CACHE_EXT_FUNCTION(add_cached_data) { PG_RETURN_BOOL(set_data(fcinfo, true)); }
 
 CACHE_EXT_FUNCTION(cache_exists) {
     const std::string_view key = key_argument(fcinfo, 0);
-    PG_RETURN_BOOL(usable() && look_up(key).where != Visible::Where::kNowhere);
+    const bool exists = usable() && look_up(key).where != Visible::Where::kNowhere;
+    if (!exists) pg::note_cached_read();
+    PG_RETURN_BOOL(exists);
 }
 
 CACHE_EXT_FUNCTION(update_cache_hit_count) {

@@ -9,6 +9,7 @@
 #include "api/matching.hpp"
 #include "api/value.hpp"
 #include "pg/guard.hpp"
+#include "pg/observe.hpp"
 #include "pg/snapshot.hpp"
 #include "pg/transaction.hpp"
 
@@ -212,6 +213,7 @@ void list_all(const Listing& l) {
 
 CACHE_EXT_FUNCTION(entries) {
     InitMaterializedSRF(fcinfo, 0);
+    pg::note_cached_read();
     if (!usable()) PG_RETURN_NULL();
     const pg::Caller caller = pg::caller();
     Listing l{};

@@ -3,6 +3,7 @@
 #include "api/context.hpp"
 #include "api/reading.hpp"
 #include "pg/observe.hpp"
+#include "pg/settings.hpp"
 #include "pg/snapshot.hpp"
 #include "pg/transaction.hpp"
 #include "pg/writes.hpp"
@@ -31,12 +32,22 @@ Datum compute_observed(const Source& source, pg::Observation& seen, bool wants_r
     return value;
 }
 
-/// Whether a result may be kept, as far as what it was computed from goes.
-bool may_keep(const pg::Observation& seen, bool tracked) {
+/// Whether a result may be kept in the scope, as far as what it was computed from goes.
+bool may_keep(const pg::Observation& seen, bool tracked, const core::Scope& scope) {
     if (seen.temporary) return false;
+    // What one caller may have put there must not become what all are given.
+    if (tracked && seen.private_entry && !scope.is_private) return false;
     // What is written elsewhere is not told by the relation.
     if (tracked && RecoveryInProgress()) return false;
     return !tracked || (!seen.untrackable && pg::watch_relations(seen.relations, seen.count));
+}
+
+void log_not_kept(const char* name, std::string_view key, const pg::Observation& seen, bool tracked) {
+    if (!pg::settings::log_operations) return;
+    const bool known = seen.obstacle.obstacle != pg::Obstacle::kNone && (tracked || seen.temporary);
+    log_operation(name, key,
+                  known ? psprintf("computed, not kept: it has read %s", pg::describe(seen.obstacle))
+                        : "computed, not kept");
 }
 
 /// The scope that the value goes to. False: none.
@@ -62,16 +73,19 @@ Datum fill(SetRequest request, const Place& place, const Source& source, bool tr
     core::Counters& counters = pg::session().counters;
     counters.add(core::Counter::kComputations);
     counters.add(core::Counter::kComputeMicros, micros);
-    if (value == 0 || !has_scope || !may_keep(seen, tracked)) {
-        log_operation(source.log_name, request.key, "computed, not kept");
+    if (value == 0 || !has_scope || !may_keep(seen, tracked, scope)) {
+        log_not_kept(source.log_name, request.key, seen, tracked);
         return value;
     }
 
     request.value = reinterpret_cast<const varlena*>(DatumGetPointer(value));
     request.compute_us = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(micros, 1, UINT32_MAX));
+    request.handed_out = true;
     if (tracked) {
         request.relations = seen.relations;
         request.relation_count = seen.count;
+        request.inherited_tags = {seen.tags, seen.tag_count};
+        request.ends_by = seen.expires_at;
     }
     const bool kept =
         untouched && has_done_nothing() ? publish_now(request, scope, age) : set_pending(request, scope, age);

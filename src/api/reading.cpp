@@ -3,6 +3,7 @@
 #include <ctime>
 
 #include "api/value.hpp"
+#include "pg/observe.hpp"
 #include "pg/settings.hpp"
 
 extern "C" {
@@ -47,6 +48,7 @@ void log_operation(const char* what, std::string_view key, const char* outcome) 
 
 bool read_or_miss(std::string_view key, std::int64_t max_age, Datum& value, Visible& found) {
     if (!usable()) {
+        pg::note_cached_read();
         if (reachable()) leave_lease(key);
         return false;
     }
@@ -54,6 +56,7 @@ bool read_or_miss(std::string_view key, std::int64_t max_age, Datum& value, Visi
         log_operation("get", key, "hit");
         return true;
     }
+    pg::note_cached_read();
     pg::session().counters.add(core::Counter::kMisses);
     leave_lease(key);
     log_operation("get", key, "miss");

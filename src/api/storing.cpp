@@ -4,6 +4,7 @@
 #include "api/policies.hpp"
 #include "api/value.hpp"
 #include "pg/guard.hpp"
+#include "pg/observe.hpp"
 #include "pg/settings.hpp"
 #include "pg/snapshot.hpp"
 #include "pg/testing.hpp"
@@ -46,9 +47,15 @@ struct Gathered {
         for (const std::string_view tag : request.tags) {
             if (!add(tag)) return false;
         }
+        const auto add_new = [&](std::string_view tag) {
+            return std::find(tags(), tags() + count, tag) != tags() + count || add(tag);
+        };
+        for (const std::string_view tag : request.inherited_tags) {
+            if (!add_new(tag)) return false;
+        }
         if (policy != nullptr) {
             for (const std::string_view tag : policy->tags) {
-                if (std::find(tags(), tags() + count, tag) == tags() + count && !add(tag)) return false;
+                if (!add_new(tag)) return false;
             }
         }
         set.tags = {tags(), count};
@@ -89,11 +96,12 @@ bool with_set(const SetRequest& request, const core::Scope& scope, const Age& ag
         set.encoding = request.is_binary ? value.encoding | core::Encoding::kBinary : value.encoding;
         set.birth = age.birth;
         set.created_at = now;
-        set.expires_at = now + life;
+        set.expires_at = std::min(now + life, request.ends_by);
         set.compute_us = request.compute_us;
         set.only_if_absent = request.only_if_absent;
         set.command = GetCurrentCommandId(false);
-        return store(set);
+        if (request.handed_out) pg::note_computed(set.tags, set.expires_at);
+        return set.expires_at > now && store(set);
     } catch (const std::bad_alloc&) {
         return false;
     }

@@ -20,10 +20,13 @@ struct SetRequest {
     bool is_binary = false;  ///< the value is no JSON
     bool by_policy = true;   ///< a policy of the key's prefix adds what it says
     Texts tags;
+    Texts inherited_tags;            ///< of the cached values that went into it
     const Oid* relations = nullptr;  ///< that it was computed from, and that are watched; null: not tracked
     int relation_count = 0;
     std::uint32_t compute_us = 0;
     bool only_if_absent = false;
+    core::Timestamp ends_by = INT64_MAX;  ///< it ends then at the latest
+    bool handed_out = false;              ///< the caller is given the value as well; see pg::note_computed
 };
 
 /// How old a value may be.

@@ -3,6 +3,7 @@
 extern "C" {
 #include "access/xact.h"
 #include "catalog/pg_proc.h"
+#include "nodes/nodeFuncs.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/pgstat_internal.h"
@@ -53,6 +54,27 @@ bool any_written_relation(bool (*test)(void* context, Oid relation), void* conte
         }
     }
     return false;
+}
+
+namespace {
+
+#if PG_VERSION_NUM >= 160000
+TreeWalker server_walker(TreeWalker walker) noexcept { return walker; }
+#else
+// 15 declares walkers without arguments, which in C++ means that they take none.
+auto server_walker(TreeWalker walker) noexcept {
+    return reinterpret_cast<bool (*)()>(reinterpret_cast<void (*)()>(walker));
+}
+#endif
+
+}  // namespace
+
+bool walk_query(Query* query, TreeWalker walker, void* context) {
+    return query_tree_walker(query, server_walker(walker), context, QTW_EXAMINE_RTES_BEFORE);
+}
+
+bool walk_expression(Node* node, TreeWalker walker, void* context) {
+    return expression_tree_walker(node, server_walker(walker), context);
 }
 
 void SettingRef::take(config_generic* record) noexcept {

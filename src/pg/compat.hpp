@@ -6,6 +6,7 @@
 #include "pg/prelude.hpp"
 
 extern "C" {
+#include "nodes/parsenodes.h"
 #include "utils/guc.h"
 #include "utils/guc_tables.h"
 }
@@ -26,6 +27,11 @@ namespace cache_ext::pg {
 
 /// Whether a role may execute a function. Catalog access.
 [[nodiscard]] bool may_execute(Oid function, Oid role);
+
+/// The server's walkers over the parts of a query (each relation before what is in it) and of an expression. True where the walker has said so.
+using TreeWalker = bool (*)(Node* node, void* context);
+bool walk_query(Query* query, TreeWalker walker, void* context);
+bool walk_expression(Node* node, TreeWalker walker, void* context);
 
 /// Reads a setting by name through the variable that it is kept in, at a few ns a read instead of a search
 /// by name. Works for settings that do not exist (yet), appear, are replaced by a library that defines

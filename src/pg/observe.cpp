@@ -1,25 +1,87 @@
 #include "pg/observe.hpp"
 
+#include "pg/entry_tags.hpp"
 #include "pg/writes.hpp"
 
 extern "C" {
-#include "access/htup_details.h"
-#include "access/transam.h"
-#include "catalog/pg_am.h"
-#include "catalog/pg_class.h"
 #include "executor/executor.h"
 #include "nodes/plannodes.h"
-#include "utils/syscache.h"
 }
 
 namespace cache_ext::pg {
 
+namespace {
+
+void note(Observation& o, const Finding& finding) noexcept {
+    (finding.obstacle == Obstacle::kTemporary ? o.temporary : o.untrackable) = true;
+    if (o.obstacle.obstacle == Obstacle::kNone) o.obstacle = finding;
+}
+
+/// Whether it still matters what it depends on.
+bool wants(const Observation& o) noexcept { return o.wants_relations && !o.untrackable; }
+
+bool has_room(Observation& o) noexcept {
+    // One is for kAnyRelation.
+    if (o.count + o.tag_count + 1 < static_cast<int>(core::kMaxTags)) return true;
+    note(o, {Obstacle::kTooMuch, InvalidOid});
+    return false;
+}
+
+void add(Observation& o, Oid relation) noexcept {
+    if (!wants(o) || std::find(o.relations, o.relations + o.count, relation) != o.relations + o.count) return;
+    if (has_room(o)) o.relations[o.count++] = relation;
+}
+
+void add(Observation& o, std::string_view tag) noexcept {
+    if (!wants(o) || std::find(o.tags, o.tags + o.tag_count, tag) != o.tags + o.tag_count || !has_room(o))
+        return;
+    auto* copy = static_cast<char*>(MemoryContextAllocExtended(o.memory, tag.size(), MCXT_ALLOC_NO_OOM));
+    if (copy == nullptr) {
+        note(o, {Obstacle::kTooMuch, InvalidOid});
+        return;
+    }
+    std::memcpy(copy, tag.data(), tag.size());
+    o.tags[o.tag_count++] = {copy, tag.size()};
+}
+
+}  // namespace
+
 namespace detail {
 constinit Observation* observing = nullptr;
 
-void note_cached_read() noexcept {
+void note_obstacle(const Finding& finding) noexcept {
     for (Observation* o = observing; o != nullptr; o = o->outer)
-        o->untrackable = true;
+        note(*o, finding);
+}
+
+void note_cached_parts(std::span<const std::string_view> tags, std::span<const Oid> relations,
+                       core::Timestamp expires_at) noexcept {
+    for (Observation* o = observing; o != nullptr; o = o->outer) {
+        o->expires_at = std::min(o->expires_at, expires_at);
+        for (const std::string_view tag : tags)
+            add(*o, tag);
+        for (const Oid relation : relations) {
+            if (relation != kAnyRelation) add(*o, relation);
+        }
+    }
+}
+
+void note_cached_entry(const core::Scope& scope, std::string_view key, const core::Lookup& entry) noexcept {
+    bool wanted = false;
+    for (Observation* o = observing; o != nullptr; o = o->outer) {
+        wanted = wanted || wants(*o);
+        o->private_entry = o->private_entry || scope.is_private;
+    }
+    if (!wanted) return;
+    EntryTags depends;
+    const bool same = depends.copy(scope, key, &entry);
+    const auto relations = depends.relations();
+    // What somebody has set may be set anew, to anything, and nobody is told.
+    if (!same || std::find(relations.begin(), relations.end(), kAnyRelation) == relations.end()) {
+        note_obstacle({Obstacle::kCachedValue, InvalidOid});
+        return;
+    }
+    note_cached_parts(depends.tags(), relations, entry.expires_at);
 }
 }  // namespace detail
 
@@ -27,57 +89,19 @@ namespace {
 
 constinit ExecutorStart_hook_type previous_start = nullptr;
 
-enum class Kind : std::uint8_t {
-    kNothing,  ///< holds no rows of its own; what it stands for is in the plan too
-    kTable,
-    kTemporary,
-    kUntrackable,  ///< its changes are not seen: foreign, a catalog, a sequence, not kept as a heap
-};
-
-Kind kind_of(Oid relation) {
-    HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
-    if (!HeapTupleIsValid(tuple)) return Kind::kUntrackable;
-    const auto* row = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple));
-    Kind kind = Kind::kUntrackable;
-    if (row->relpersistence == RELPERSISTENCE_TEMP) {
-        kind = Kind::kTemporary;
-    } else if (row->relkind == RELKIND_VIEW || row->relkind == RELKIND_PARTITIONED_TABLE) {
-        kind = Kind::kNothing;
-    } else if (relation >= FirstNormalObjectId && row->relam == HEAP_TABLE_AM_OID &&
-               (row->relkind == RELKIND_RELATION || row->relkind == RELKIND_MATVIEW)) {
-        kind = Kind::kTable;
-    }
-    ReleaseSysCache(tuple);
-    return kind;
-}
-
-/// Adds a relation to one observation. False: it is there.
-bool add(Observation& o, Oid relation) noexcept {
-    if (!o.wants_relations || o.untrackable) return true;
-    if (std::find(o.relations, o.relations + o.count, relation) != o.relations + o.count) return false;
-    if (o.count == static_cast<int>(core::kMaxTags)) {
-        o.untrackable = true;
-    } else {
-        o.relations[o.count++] = relation;
-    }
-    return true;
-}
-
 void observe(Oid relation) {
     // Most often it has been seen before, by the innermost at least.
     const Observation& inner = *detail::observing;
-    const bool known =
+    bool holds_rows =
         std::find(inner.relations, inner.relations + inner.count, relation) != inner.relations + inner.count;
-    const Kind kind = known ? Kind::kTable : kind_of(relation);
-    for (Observation* o = detail::observing; o != nullptr; o = o->outer) {
-        if (kind == Kind::kTable) {
-            add(*o, relation);
-        } else if (kind == Kind::kTemporary) {
-            o->temporary = true;
-        } else if (kind == Kind::kUntrackable) {
-            o->untrackable = true;
-        }
+    const Obstacle obstacle = holds_rows ? Obstacle::kNone : obstacle_of_relation(relation, &holds_rows);
+    if (obstacle != Obstacle::kNone) {
+        detail::note_obstacle({obstacle, relation});
+        return;
     }
+    if (!holds_rows) return;
+    for (Observation* o = detail::observing; o != nullptr; o = o->outer)
+        add(*o, relation);
 }
 
 void observe(const PlannedStmt& plan) {
@@ -89,7 +113,7 @@ void observe(const PlannedStmt& plan) {
     for (int i = 0; i < list_length(plan.relationOids); ++i)
         observe(list_nth_oid(plan.relationOids, i));
     // What functions read in other processes is not seen here.
-    if (plan.parallelModeNeeded) detail::note_cached_read();
+    if (plan.parallelModeNeeded) detail::note_obstacle({Obstacle::kParallel, InvalidOid});
 }
 
 void start_executor(QueryDesc* query, int flags) {
@@ -105,8 +129,11 @@ void start_executor(QueryDesc* query, int flags) {
 void start_observing(Observation& observation, bool wants_relations) noexcept {
     observation.outer = detail::observing;
     observation.wants_relations = wants_relations;
-    observation.temporary = observation.untrackable = false;
-    observation.count = 0;
+    observation.temporary = observation.untrackable = observation.private_entry = false;
+    observation.obstacle = {};
+    observation.count = observation.tag_count = 0;
+    observation.expires_at = INT64_MAX;
+    observation.memory = CurrentMemoryContext;
     detail::observing = &observation;
 }
 

@@ -126,6 +126,17 @@ SELECT get_or_set_cached_data('deps', 'SELECT count(*) FROM guarded');
 RESET ROLE;
 SELECT invalidate_cache_key('deps');
 
+-- What one caller may have put there goes into nothing that all are given.
+SELECT set_cache_policy('shared:', p_shared => true);
+CREATE FUNCTION for_all() RETURNS jsonb LANGUAGE sql SECURITY DEFINER AS $$
+    SELECT get_or_set_cached_data('shared:deps', $q$ SELECT get_or_set_cached_data('deps:mine', 'SELECT count(*) FROM deps.allowed') AS a $q$) $$;
+SET ROLE regress_deps_reader;
+SELECT get_or_set_cached_data('deps:mine', 'SELECT 666 AS count');
+SELECT for_all(), cache_exists('shared:deps');
+RESET ROLE;
+SELECT for_all(), cache_exists('shared:deps');
+SELECT invalidate_cache_by_pattern('*deps*'), drop_cache_policy('shared:');
+
 -- Rolled back: nothing has happened. Own writes are seen at once.
 CALL fill('SELECT count(*) FROM b');
 BEGIN;
@@ -191,15 +202,34 @@ SELECT get_or_set_cached_data('deps', 'SELECT count(*) FROM b') -> 0 ->> 'count'
 CREATE SEQUENCE counter;
 SELECT get_or_set_cached_data('deps:catalog', 'SELECT count(*) > 0 AS x FROM pg_class'), get_or_set_cached_data('deps:sequence', 'SELECT last_value FROM counter');
 SELECT cache_exists('deps:catalog'), cache_exists('deps:sequence');
--- So is what another cached value went into; but not when that was computed too.
+-- What another cached value went into depends on what that depends on, and ends with it; whether that was computed or there already.
 CALL fill('SELECT count(*) FROM b');
-SELECT get_or_set_cached_data('deps:outer', $$SELECT get_or_set_cached_data('deps', 'SELECT count(*) FROM b') AS a$$);
-SELECT cache_exists('deps:outer');
-SELECT invalidate_cache_key('deps');
 SELECT get_or_set_cached_data('deps:outer', $$SELECT get_or_set_cached_data('deps', 'SELECT count(*) FROM b') AS a$$);
 SELECT cache_exists('deps:outer');
 UPDATE b SET v = v;
 SELECT cache_exists('deps:outer');
+SELECT get_or_set_cached_data('deps:outer', $$SELECT get_or_set_cached_data('deps', 'SELECT count(*) FROM b') AS a$$);
+SELECT cache_exists('deps:outer');
+UPDATE b SET v = v;
+SELECT cache_exists('deps:outer');
+SELECT set_cache_policy('deps:in', p_cache_duration => '1 minute', p_tags => '{deps_policy}');
+SELECT get_or_set_cached_data('deps:inner', 'SELECT count(*) FROM b') IS NULL AS a;
+SELECT get_or_set_cached_data('deps:outer', $$SELECT get_or_set_cached_data('deps:inner', '') AS a$$, '1 hour') IS NULL AS a;
+SELECT cache_exists('deps:outer'), outermost.expires_at = inside.expires_at AS ends_with_it, outermost.cache_tags
+FROM get_cached_entry('deps:outer') outermost, get_cached_entry('deps:inner') inside;
+SELECT get_or_set_cached_data('deps:outermost', $$SELECT get_or_set_cached_data('deps:outer', '') AS a, get_cached_data('deps:inner')$$) IS NULL AS a;
+SELECT cache_exists('deps:outermost'), invalidate_cache_by_tags('{deps_policy}');
+SELECT cache_exists('deps:outermost'), cache_exists('deps:outer');
+SELECT get_or_set_cached_data('deps:outer', $$SELECT get_or_set_cached_data('deps:inner', 'SELECT count(*) FROM b') AS a$$, '1 hour') IS NULL AS a;
+SELECT cache_exists('deps:outer'), outermost.expires_at = inside.expires_at AS ends_with_it, outermost.cache_tags
+FROM get_cached_entry('deps:outer') outermost, get_cached_entry('deps:inner') inside;
+SELECT drop_cache_policy('deps:in'), invalidate_cache_by_tags('{deps_policy}');
+-- What somebody has set may be set anew without telling; likewise whether there is anything.
+SELECT set_cached_data('deps:set', '1', p_cache_tags => '{deps_set}');
+SELECT get_or_set_cached_data('deps:outer', $$SELECT get_cached_data('deps:set') AS a$$), cache_exists('deps:outer');
+SELECT get_or_set_cached_data('deps:outer', $$SELECT get_cached_data('deps:none') AS a$$), cache_exists('deps:outer');
+SELECT get_or_set_cached_data('deps:outer', $$SELECT cache_exists('deps:none') AS a$$), cache_exists('deps:outer');
+SELECT get_or_set_cached_data('deps:outer', $$SELECT count(*) < 0 AS a FROM query_cache$$), cache_exists('deps:outer');
 -- More than 64 things.
 DO $$ BEGIN FOR i IN 1 .. 64 LOOP EXECUTE 'CREATE TABLE many_' || i || ' ()'; END LOOP; END $$;
 SELECT get_or_set_cached_data('deps:many', (SELECT string_agg('SELECT FROM many_' || i, ' UNION ALL ') FROM generate_series(1, 64) i)) AS many, cache_exists('deps:many');

@@ -1,0 +1,329 @@
+#include "pg/trackability.hpp"
+
+#include "pg/compat.hpp"
+#include "pg/settings.hpp"
+
+extern "C" {
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/pg_aggregate.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "executor/functions.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/primnodes.h"
+#include "parser/analyze.h"
+#include "rewrite/rewriteHandler.h"
+#include "rewrite/rowsecurity.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/syscache.h"
+#include "utils/varlena.h"
+}
+
+namespace cache_ext::pg {
+
+namespace {
+
+/// How deep functions in functions, and views in views, are followed.
+constexpr int kMaxDepth = 16;
+/// How many functions, and how many relations, are looked at.
+constexpr int kMaxObjects = 256;
+
+struct Seen {
+    Oid objects[kMaxObjects];
+    int count;
+};
+
+struct Walk {
+    Trackability* out;
+    int depth;
+    Seen functions;
+    Seen relations;
+};
+
+/// Whether the object is met for the first time, and there is room to remember it.
+bool is_new(Walk& w, Seen& seen, Oid object) {
+    if (std::find(seen.objects, seen.objects + seen.count, object) != seen.objects + seen.count) return false;
+    if (seen.count == kMaxObjects) {
+        w.out->complete = false;
+        return false;
+    }
+    seen.objects[seen.count++] = object;
+    return true;
+}
+
+void add_finding(Walk& w, Obstacle obstacle, Oid object) {
+    Trackability& t = *w.out;
+    const auto same = [&](const Finding& f) { return f.obstacle == obstacle && f.object == object; };
+    if (std::any_of(t.findings, t.findings + t.finding_count, same)) return;
+    if (t.finding_count == Trackability::kMaxFindings) {
+        t.complete = false;
+    } else {
+        t.findings[t.finding_count++] = {obstacle, object};
+    }
+}
+
+bool walk(Node* node, void* context);
+void look_at(Oid function, Walk& w);
+
+// --- relations ----------------------------------------------------------------------------------------
+
+/// What is read with a table: what its policies ask, whoever they are for.
+void walk_policies(Relation relation, Walk& w) {
+    if (!relation->rd_rel->relrowsecurity || relation->rd_rsdesc == nullptr) return;
+    const List* policies = relation->rd_rsdesc->policies;
+    for (int i = 0; i < list_length(policies); ++i) {
+        const auto* policy = static_cast<const RowSecurityPolicy*>(list_nth(policies, i));
+        walk(reinterpret_cast<Node*>(policy->qual), &w);
+    }
+}
+
+void look_at_relation(Oid oid, Walk& w) {
+    Trackability& t = *w.out;
+    // A view's own definition names the view.
+    if (!is_new(w, w.relations, oid)) return;
+    bool holds_rows = false;
+    const Obstacle obstacle = obstacle_of_relation(oid, &holds_rows);
+    if (obstacle != Obstacle::kNone) add_finding(w, obstacle, oid);
+    if (holds_rows) {
+        if (t.relation_count < Trackability::kMaxRelations) {
+            t.relations[t.relation_count++] = oid;
+        } else {
+            t.complete = false;
+        }
+    }
+    if (w.depth >= kMaxDepth) {
+        t.complete = false;
+        return;
+    }
+    ++w.depth;
+    Relation relation = relation_open(oid, AccessShareLock);
+    if (relation->rd_rel->relkind == RELKIND_VIEW) {
+        walk(static_cast<Node*>(copyObjectImpl(get_view_query(relation))), &w);
+    } else {
+        walk_policies(relation, w);
+    }
+    if (relation->rd_rel->relhassubclass) {
+        const List* children = find_inheritance_children(oid, AccessShareLock);
+        for (int i = 0; i < list_length(children); ++i)
+            look_at_relation(list_nth_oid(children, i), w);
+    }
+    relation_close(relation, NoLock);
+    --w.depth;
+}
+
+// --- functions ----------------------------------------------------------------------------------------
+
+bool starts_with(const char* text, const char* prefix) {
+    return std::strncmp(text, prefix, std::strlen(prefix)) == 0;
+}
+
+/// What a function of the server's own that is not immutable may depend on. The server does not say; most depend on nothing but settings of formats and
+/// time zones.
+Obstacle obstacle_of_builtin(const char* name, char volatility) {
+    static constexpr const char* kTimes[] = {"now", "transaction_timestamp", "statement_timestamp"};
+    static constexpr const char* kIdentities[] = {"current_user", "session_user"};
+    static constexpr const char* kState[] = {"pg_",
+                                             "has_",
+                                             "txid_",
+                                             "inet_",
+                                             "current_",
+                                             "to_reg",
+                                             "col_description",
+                                             "obj_description",
+                                             "shobj_description",
+                                             "format_type",
+                                             "row_security_active"};
+    if (volatility == PROVOLATILE_VOLATILE) return Obstacle::kVolatile;
+    const auto is = [&](const char* other) { return std::strcmp(name, other) == 0; };
+    const auto begins = [&](const char* prefix) { return starts_with(name, prefix); };
+    if (std::any_of(std::begin(kTimes), std::end(kTimes), is)) return Obstacle::kTime;
+    if (std::any_of(std::begin(kIdentities), std::end(kIdentities), is)) return Obstacle::kIdentity;
+    if (is("current_setting")) return Obstacle::kSetting;
+    if (std::any_of(std::begin(kState), std::end(kState), begins)) return Obstacle::kServerState;
+    return Obstacle::kNone;
+}
+
+/// What is known of a setting that is read by name: those that tell callers apart are part of who calls.
+Obstacle obstacle_of_setting(const List* arguments) {
+    const auto* first = static_cast<const Node*>(linitial(arguments));
+    if (!IsA(first, Const)) return Obstacle::kSetting;
+    const auto* name = reinterpret_cast<const Const*>(first);
+    if (name->constisnull) return Obstacle::kNone;
+    const char* setting = text_to_cstring(DatumGetTextPP(name->constvalue));
+    if (starts_with(setting, "request.jwt.claim")) return Obstacle::kIdentity;
+    List* names = NIL;
+    if (settings::scope_settings != nullptr &&
+        SplitIdentifierString(pstrdup(settings::scope_settings), ',', &names)) {
+        for (int i = 0; i < list_length(names); ++i) {
+            if (pg_strcasecmp(static_cast<const char*>(list_nth(names, i)), setting) == 0)
+                return Obstacle::kIdentity;
+        }
+    }
+    return Obstacle::kSetting;
+}
+
+/// Parses and analyzes the body of a function in SQL.
+void walk_sql_body(HeapTuple tuple, Walk& w) {
+    bool is_null = false;
+    const Datum stored = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosqlbody, &is_null);
+    if (!is_null) {
+        walk(static_cast<Node*>(stringToNode(text_to_cstring(DatumGetTextPP(stored)))), &w);
+        return;
+    }
+    const Datum source = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &is_null);
+    if (is_null) return;
+    const char* body = text_to_cstring(DatumGetTextPP(source));
+    SQLFunctionParseInfoPtr arguments = prepare_sql_fn_parse_info(tuple, nullptr, InvalidOid);
+    const List* statements = pg_parse_query(body);
+    for (int i = 0; i < list_length(statements); ++i) {
+        Query* query =
+            parse_analyze_withcb(static_cast<RawStmt*>(list_nth(statements, i)), body,
+                                 reinterpret_cast<ParserSetupHook>(sql_fn_parser_setup), arguments, nullptr);
+        walk(reinterpret_cast<Node*>(query), &w);
+    }
+}
+
+void walk_aggregate(Oid function, Walk& w) {
+    HeapTuple tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(function));
+    if (!HeapTupleIsValid(tuple)) return;
+    const auto* row = reinterpret_cast<Form_pg_aggregate>(GETSTRUCT(tuple));
+    const Oid parts[] = {row->aggtransfn, row->aggfinalfn};
+    ReleaseSysCache(tuple);
+    for (const Oid part : parts) {
+        if (OidIsValid(part)) look_at(part, w);
+    }
+}
+
+void look_at_new(Oid function, HeapTuple tuple, Walk& w) {
+    const auto* row = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple));
+    if (row->prolang == INTERNALlanguageId || row->prolang == ClanguageId) {
+        // What an extension's code reads nobody knows but by what is declared.
+        const Obstacle obstacle = function < FirstNormalObjectId
+                                      ? obstacle_of_builtin(NameStr(row->proname), row->provolatile)
+                                  : row->provolatile == PROVOLATILE_VOLATILE ? Obstacle::kVolatile
+                                                                             : Obstacle::kNone;
+        if (row->prokind == PROKIND_AGGREGATE) {
+            if (function >= FirstNormalObjectId) walk_aggregate(function, w);
+        } else if (obstacle != Obstacle::kNone) {
+            add_finding(w, obstacle, function);
+        }
+        return;
+    }
+    if (row->prolang != SQLlanguageId) {
+        add_finding(w, Obstacle::kNotLookedInto, function);
+        return;
+    }
+    if (w.depth >= kMaxDepth) {
+        w.out->complete = false;
+        return;
+    }
+    ++w.depth;
+    walk_sql_body(tuple, w);
+    --w.depth;
+}
+
+void look_at(Oid function, Walk& w) {
+    if (!is_new(w, w.functions, function)) return;
+
+    HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+    if (!HeapTupleIsValid(tuple)) {
+        add_finding(w, Obstacle::kNotAnalyzed, function);
+        return;
+    }
+    // An error in one body hides nothing of the others. What was found before it stays; the locks of the attempt go.
+    const MemoryContext memory = CurrentMemoryContext;
+    const ResourceOwner owner = CurrentResourceOwner;
+    const int depth = w.depth;
+    volatile bool failed = false;
+    BeginInternalSubTransaction(nullptr);
+    MemoryContextSwitchTo(memory);
+    PG_TRY();
+    { look_at_new(function, tuple, w); }
+    PG_CATCH();
+    {
+        MemoryContextSwitchTo(memory);
+        const ErrorData* error = CopyErrorData();
+        // Nobody who cancels waits for an answer.
+        if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
+            PG_RE_THROW();
+        FlushErrorState();
+        failed = true;
+    }
+    PG_END_TRY();
+    RollbackAndReleaseCurrentSubTransaction();
+    MemoryContextSwitchTo(memory);
+    CurrentResourceOwner = owner;
+    w.depth = depth;
+    ReleaseSysCache(tuple);
+    if (failed) add_finding(w, Obstacle::kNotAnalyzed, function);
+}
+
+bool look_at_called(Oid function, void* w) {
+    look_at(function, *static_cast<Walk*>(w));
+    return false;
+}
+
+// --- expressions and queries --------------------------------------------------------------------------
+
+void look_at_value(const SQLValueFunction* value, Walk& w) {
+    switch (value->op) {
+        case SVFOP_CURRENT_ROLE:
+        case SVFOP_CURRENT_USER:
+        case SVFOP_USER:
+        case SVFOP_SESSION_USER:
+            add_finding(w, Obstacle::kIdentity, InvalidOid);
+            break;
+        case SVFOP_CURRENT_CATALOG:
+        case SVFOP_CURRENT_SCHEMA:  // of the search path
+            break;
+        default:
+            add_finding(w, Obstacle::kTime, InvalidOid);
+    }
+}
+
+bool walk(Node* node, void* context) {
+    if (node == nullptr) return false;
+    auto* w = static_cast<Walk*>(context);
+    if (IsA(node, Query)) return walk_query(reinterpret_cast<Query*>(node), walk, w);
+    if (IsA(node, RangeTblEntry)) {
+        const auto* entry = reinterpret_cast<const RangeTblEntry*>(node);
+        if (entry->rtekind == RTE_RELATION) look_at_relation(entry->relid, *w);
+        return false;
+    }
+    if (IsA(node, SQLValueFunction)) {
+        look_at_value(reinterpret_cast<const SQLValueFunction*>(node), *w);
+        return false;
+    }
+    if (IsA(node, FuncExpr)) {
+        const auto* call = reinterpret_cast<const FuncExpr*>(node);
+        if (call->funcid == F_CURRENT_SETTING_TEXT || call->funcid == F_CURRENT_SETTING_TEXT_BOOL) {
+            const Obstacle obstacle = obstacle_of_setting(call->args);
+            if (obstacle != Obstacle::kNone) add_finding(*w, obstacle, call->funcid);
+            return walk_expression(node, walk, w);
+        }
+    }
+    (void)check_functions_in_node(node, look_at_called, w);
+    return walk_expression(node, walk, w);
+}
+
+}  // namespace
+
+void look_at_function(Oid function, Trackability& out) {
+    out = {};
+    Walk w{};
+    w.out = &out;
+    look_at(function, w);
+}
+
+}  // namespace cache_ext::pg
