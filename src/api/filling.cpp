@@ -2,6 +2,8 @@
 
 #include "api/context.hpp"
 #include "api/reading.hpp"
+#include "pg/flight.hpp"
+#include "pg/guard.hpp"
 #include "pg/observe.hpp"
 #include "pg/settings.hpp"
 #include "pg/snapshot.hpp"
@@ -57,54 +59,146 @@ bool scope_of(const SetRequest& request, const Place& place, core::Scope& scope)
     return place.may_fill;
 }
 
-/// Computes the value of a missing key and stores it if it can be; otherwise it is just returned.
-Datum fill(SetRequest request, const Place& place, const Source& source, bool tracked) {
-    core::Scope scope;
-    const bool has_scope = scope_of(request, place, scope);
+/// One call: what is asked for, and what was found out about it.
+struct Call {
+    const SetRequest& request;
+    const Place& place;
+    const Source& source;
+    bool tracked;
+    core::Scope scope{};
+    bool may_fill = false;
+    bool untouched = false;  ///< see has_done_nothing()
+
+    /// Finds out what only a miss needs.
+    void prepare() {
+        may_fill = scope_of(request, place, scope);
+        untouched = has_done_nothing();
+    }
+    /// The flight that the computation is.
+    std::uint64_t flight_key() const noexcept { return pg::region().store().key_hash(scope.id, request.key); }
+    bool read(Datum& value, Visible& found) const {
+        return api::read(request.key, 0, value, found, place.scope);
+    }
+    void log(const char* outcome) const { log_operation(source.log_name, request.key, outcome); }
+};
+
+/// Computes the value and stores it if it can be; otherwise it is just returned. `stored`: others can read it now.
+Datum fill(const Call& call, bool& stored) {
+    stored = false;
     // All that says how old the value is comes before it is computed.
     Age age{pg::fill_clock(), pg::pending().mark()};
     if (pg::pending().has_invalidations()) age.through = pg::settled_newest();
-    const bool untouched = has_done_nothing();
     const std::uint64_t begin = nanoseconds();
     pg::Observation seen;
-    const Datum value = compute_observed(source, seen, tracked);
+    const Datum value = compute_observed(call.source, seen, call.tracked);
 
     const std::uint64_t micros = (nanoseconds() - begin) / 1000;
     core::Counters& counters = pg::session().counters;
     counters.add(core::Counter::kComputations);
     counters.add(core::Counter::kComputeMicros, micros);
-    if (value == 0 || !has_scope || !may_keep(seen, tracked, scope)) {
-        log_not_kept(source.log_name, request.key, seen, tracked);
+    if (value == 0 || !call.may_fill || !may_keep(seen, call.tracked, call.scope)) {
+        log_not_kept(call.source.log_name, call.request.key, seen, call.tracked);
         return value;
     }
 
+    SetRequest request = call.request;
     request.value = reinterpret_cast<const varlena*>(DatumGetPointer(value));
     request.compute_us = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(micros, 1, UINT32_MAX));
     request.handed_out = true;
-    if (tracked) {
+    if (call.tracked) {
         request.relations = seen.relations;
         request.relation_count = seen.count;
         request.inherited_tags = {seen.tags, seen.tag_count};
         request.ends_by = seen.expires_at;
     }
-    const bool kept =
-        untouched && has_done_nothing() ? publish_now(request, scope, age) : set_pending(request, scope, age);
-    log_operation(source.log_name, request.key, kept ? "computed" : "computed, not kept");
+    bool kept = false;
+    if (call.untouched && has_done_nothing()) {
+        kept = stored = publish_now(request, call.scope, age);
+    } else {
+        kept = set_pending(request, call.scope, age);
+    }
+    call.log(kept ? "computed" : "computed, not kept");
     return value;
+}
+
+Datum fill_alone(const Call& call) {
+    bool stored = false;
+    pg::session().counters.add(core::Counter::kMisses);
+    return fill(call, stored);
+}
+
+/// What a leader does.
+Datum fill_for_all(const Call& call, core::Landing& how) {
+    // Between the miss and the lead another one may have landed.
+    Datum value = 0;
+    if (Visible found; call.read(value, found)) {
+        how = core::Landing::kStored;
+        call.log("hit");
+        return value;
+    }
+    bool stored = false;
+    pg::session().counters.add(core::Counter::kMisses);
+    value = fill(call, stored);
+    how = stored ? core::Landing::kStored : core::Landing::kNotStored;
+    return value;
+}
+
+/// The same beneath PG_TRY, through which no exception may pass. Not inlined there: what it holds need not survive a jump.
+[[gnu::noinline]] Datum fill_for_all_guarded(const Call& call, core::Landing& how) {
+    return pg::guarded([&] { return fill_for_all(call, how); });
+}
+
+/// The same, and lands whatever comes.
+Datum lead(const Call& call, std::uint32_t flight) {
+    core::Landing how = core::Landing::kFailed;
+    Datum value = 0;
+    PG_TRY();
+    { value = fill_for_all_guarded(call, how); }
+    PG_CATCH();
+    {
+        pg::land(flight, core::Landing::kFailed);
+        PG_RE_THROW();
+    }
+    PG_END_TRY();
+    pg::land(flight, how);
+    return value;
+}
+
+/// The value of a missing key: computed here, or by another session meanwhile.
+Datum fill_once(const Call& call) {
+    // What this transaction has written may be in what it computes, and it holds locks that a leader may need.
+    if (!call.untouched) return fill_alone(call);
+    std::uint32_t flight = 0;
+    switch (pg::join_flight(call.flight_key(), call.may_fill, flight)) {
+        case pg::Arrival::kLeads:
+            return lead(call, flight);
+        case pg::Arrival::kStored: {
+            Datum value = 0;
+            Visible found;
+            // It may reflect what this snapshot does not see, or be gone again.
+            if (!call.read(value, found)) break;
+            call.log("shared");
+            return value;
+        }
+        case pg::Arrival::kAlone:
+            break;
+    }
+    return fill_alone(call);
 }
 
 }  // namespace
 
 Datum read_or_fill(const SetRequest& request, const Place& place, const Source& source, bool tracked) {
     if (!usable()) return source.compute(source.context);
+    Call call{request, place, source, tracked};
     Datum value = 0;
     Visible found;
-    if (read(request.key, 0, value, found, place.scope)) {
-        log_operation(source.log_name, request.key, "hit");
+    if (call.read(value, found)) {
+        call.log("hit");
         return value;
     }
-    pg::session().counters.add(core::Counter::kMisses);
-    return fill(request, place, source, tracked);
+    call.prepare();
+    return fill_once(call);
 }
 
 }  // namespace cache_ext::api

@@ -22,6 +22,7 @@ struct Plan {
     std::size_t sessions_at;
     std::size_t prepared_at;
     std::size_t replicated_at;
+    std::size_t seats_at;
     std::size_t cells_at;
     std::size_t tag_heads_at;
     std::size_t scope_heads_at;
@@ -49,6 +50,7 @@ struct Plan {
         sessions_at = place(sizeof(SessionSlot) * options.sessions);
         prepared_at = place(sizeof(Prepared) * options.prepared);
         replicated_at = place(sizeof(PendingMark) * options.replicated);
+        seats_at = place(Flights::seats_bytes(options.sessions));
         cells_at = place(sizeof(std::atomic<Version>) * cells);
         tag_heads_at = place(sizeof(Ref) * tag_heads);
         scope_heads_at = place(sizeof(Ref) * scope_heads);
@@ -90,6 +92,7 @@ Region Region::create(void* memory, const RegionOptions& options) noexcept {
     h->next_xid.store(options.next_xid, std::memory_order_relaxed);
     h->duties.init();
     h->clock.init(1);
+    h->flights.init(to_ref(plan.seats_at), options.sessions);
 
     Store& store = h->store;
     // What lies beyond the reach of a Ref is left out.

@@ -6,6 +6,7 @@
 
 #include "core/clock.hpp"
 #include "core/duties.hpp"
+#include "core/flights.hpp"
 #include "core/prepared.hpp"
 #include "core/replica.hpp"
 #include "core/session.hpp"
@@ -30,7 +31,7 @@ struct RegionOptions {
 // NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): so its order is that of what belongs together
 struct RegionHeader {
     static constexpr std::uint64_t kMagic = 0x7478655f65686361ULL;
-    static constexpr std::uint32_t kLayoutVersion = 4;
+    static constexpr std::uint32_t kLayoutVersion = 5;
 
     std::uint64_t magic;
     std::uint32_t layout_version;
@@ -53,6 +54,7 @@ struct RegionHeader {
     std::atomic<Timestamp> counted_since;  ///< when that was; 0 = never
     Clock clock;
     Watches watches;
+    Flights flights;
     Store store;
 };
 
@@ -77,6 +79,7 @@ public:
     RegionHeader& header() const noexcept { return *reinterpret_cast<RegionHeader*>(base_.p); }
     Clock& clock() const noexcept { return header().clock; }
     Duties& duties() const noexcept { return header().duties; }
+    Flights& flights() const noexcept { return header().flights; }
     Store& store() const noexcept { return header().store; }
     Watches& watches() const noexcept { return header().watches; }
 

@@ -1,6 +1,7 @@
 #include "pg/attach.hpp"
 
 #include "pg/compat.hpp"
+#include "pg/flight.hpp"
 #include "pg/guard.hpp"
 #include "pg/reload.hpp"
 #include "pg/replication.hpp"
@@ -166,6 +167,7 @@ void forget_session(int /*code*/, Datum /*argument*/) noexcept {
     if (detail::session == nullptr) return;
     detail::region.store().flush_hits(detail::region.base(), *detail::session, GetCurrentTimestamp());
     detail::session->mark.version.store(0, std::memory_order_release);
+    end_flights();
     detail::session = nullptr;
 }
 

@@ -25,6 +25,15 @@ int backend_index() noexcept {
 #endif
 }
 
+int process_number() noexcept {
+#if PG_VERSION_NUM >= 170000
+    return MyProcNumber;
+#else
+    // 17 took the number out of the structure.
+    return MyProc->pgprocno;
+#endif
+}
+
 int max_backend_slots() noexcept {
     // Auxiliary processes come after the backends in both numberings.
     return MaxBackends + NUM_AUXILIARY_PROCS;

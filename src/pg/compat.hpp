@@ -17,6 +17,9 @@ namespace cache_ext::pg {
 /// Stable as long as the process lives.
 [[nodiscard]] int backend_index() noexcept;
 
+/// The place of this process in the server's array of processes: where others find its latch.
+[[nodiscard]] int process_number() noexcept;
+
 /// One more than the greatest backend_index() of the server. Known once MaxBackends is (shmem_request_hook and later).
 [[nodiscard]] int max_backend_slots() noexcept;
 
