@@ -5,6 +5,7 @@
 #include "api/cached_key.hpp"
 #include "api/context.hpp"
 #include "api/filling.hpp"
+#include "api/reading.hpp"
 #include "api/result.hpp"
 #include "api/template.hpp"
 #include "pg/guard.hpp"
@@ -273,7 +274,10 @@ Datum compute_packed(void* context) {
     const TransactionId xid = GetTopTransactionIdIfAny();
     const CommandId command = GetCurrentCommandId(false);
     call.limit = std::size_t{static_cast<unsigned>(pg::settings::max_entry_size_kb)} * 1024;
+    const std::uint64_t begin = nanoseconds();
     compute(call);
+    pg::region().header().functions.add_computation(count_id(call.site.definition->function.oid),
+                                                    (nanoseconds() - begin) / 1000);
     if (GetTopTransactionIdIfAny() != xid || GetCurrentCommandId(false) != command) return 0;
     if (!call.site.definition->is_set) call.packed = pack_value(call.site.result, call.value, call.is_null);
     return PointerGetDatum(call.packed);
@@ -319,6 +323,7 @@ void read_or_compute(Call& call) {
     const Source source{compute_packed, &call, "cached function"};
     const Datum packed = read_or_fill(request, place, source, d.is_tracked);
     if (call.is_computed) return;
+    pg::session().function_hits.add(count_id(d.function.oid), pg::region().header().functions);
     auto* bytes = reinterpret_cast<varlena*>(DatumGetPointer(packed));
     if (d.is_set) {
         unpack_rows(site.result, bytes, call.rows);

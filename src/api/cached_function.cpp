@@ -3,7 +3,9 @@
 #include <unordered_map>
 
 #include "api/args.hpp"
+#include "api/context.hpp"
 #include "api/template.hpp"
+#include "core/hash.hpp"
 #include "pg/compat.hpp"
 #include "pg/environment.hpp"
 #include "pg/guard.hpp"
@@ -324,6 +326,11 @@ int ArgumentFinder::find(void* finder, const char* name, Oid& type) {
     if (number < 1 || number > d.argument_count) return 0;
     type = f.types[number - 1];
     return number;
+}
+
+std::uint64_t count_id(Oid function) {
+    const core::Id128 space = space_id();
+    return std::max<std::uint64_t>(core::mix(space.hi ^ space.lo, function), 1);
 }
 
 void check_permission(Definition& d) {

@@ -82,6 +82,9 @@ struct ArgumentFinder {
     static int find(void* finder, const char* name, Oid& type);
 };
 
+/// What a cached function is known by where it is counted.
+std::uint64_t count_id(Oid function);
+
 /// ERROR 42501 where the current user may not execute the function underneath. A comparison, most of the time.
 void check_permission(Definition& definition);
 

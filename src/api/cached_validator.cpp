@@ -1,13 +1,16 @@
-// The validator of the language `cached`: whether a definition can be called at all, and what it depends on.
+// The validator of the language `cached` (whether a definition can be called at all, and what it depends on), and what SQL asks of cached functions.
 
 #include "api/cached_function.hpp"
+#include "pg/attach.hpp"
 #include "pg/guard.hpp"
 #include "pg/writes.hpp"
 
 extern "C" {
+#include "access/htup_details.h"
 #include "catalog/dependency.h"
 #include "catalog/objectaddress.h"
 #include "catalog/pg_proc.h"
+#include "funcapi.h"
 #include "utils/guc.h"
 }
 
@@ -39,6 +42,19 @@ CACHE_EXT_FUNCTION(underneath_cached_function) {
     const Oid underneath = PG_ARGISNULL(0) ? InvalidOid : underneath_of(PG_GETARG_OID(0));
     if (!OidIsValid(underneath)) PG_RETURN_NULL();
     PG_RETURN_OID(underneath);
+}
+
+CACHE_EXT_FUNCTION(count_cached_function) {
+    TupleDesc description = nullptr;
+    if (get_call_result_type(fcinfo, nullptr, &description) != TYPEFUNC_COMPOSITE)
+        elog(ERROR, "return type must be a row type");
+    core::FunctionCounts counts;
+    if (!PG_ARGISNULL(0) && pg::attached()) counts = pg::region().counted_of(count_id(PG_GETARG_OID(0)));
+    Datum values[] = {Int64GetDatum(static_cast<std::int64_t>(counts.hits)),
+                      Int64GetDatum(static_cast<std::int64_t>(counts.computations)),
+                      Int64GetDatum(static_cast<std::int64_t>(counts.compute_us))};
+    bool nulls[] = {false, false, false};
+    return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(description), values, nulls));
 }
 
 }  // namespace cache_ext::api

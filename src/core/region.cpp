@@ -210,6 +210,13 @@ std::uint64_t Region::total(Counter counter) const noexcept {
     return sum;
 }
 
+FunctionCounts Region::counted_of(std::uint64_t function) const noexcept {
+    FunctionCounts counts = header().functions.get(function);
+    for (std::uint32_t i = 0; i < header().session_count; ++i)
+        counts.hits += session(i).function_hits.get(function);
+    return counts;
+}
+
 std::uint64_t Region::counted(Counter counter) const noexcept {
     const std::uint64_t before =
         header().counted_before[static_cast<std::size_t>(counter)].load(std::memory_order_relaxed);

@@ -6,6 +6,7 @@
 
 #include "core/clock.hpp"
 #include "core/duties.hpp"
+#include "core/function_stats.hpp"
 #include "core/flights.hpp"
 #include "core/prepared.hpp"
 #include "core/replica.hpp"
@@ -54,6 +55,7 @@ struct RegionHeader {
     std::atomic<Timestamp> counted_since;  ///< when that was; 0 = never
     Clock clock;
     Watches watches;
+    FunctionTotals functions;
     Flights flights;
     Store store;
 };
@@ -129,6 +131,8 @@ public:
 
     /// What was counted since the statistics were last reset. The counters themselves only ever grow.
     std::uint64_t counted(Counter counter) const noexcept;
+    /// What was counted of a cached function since the region was made.
+    FunctionCounts counted_of(std::uint64_t function) const noexcept;
     void reset_counted(Timestamp now) const noexcept;
 
 private:

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/clock.hpp"
+#include "core/function_stats.hpp"
 #include "core/ref.hpp"
 
 namespace cache_ext::core {
@@ -96,6 +97,7 @@ struct alignas(64) SessionSlot {
     PendingMark mark;
     Counters counters;
     HitBuffer hits;
+    FunctionHits function_hits;
 };
 
 }  // namespace cache_ext::core

@@ -20,6 +20,31 @@ CREATE FUNCTION cache_ext_internal.tracks_writes()
 RETURNS boolean LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'tracks_writes';
 COMMENT ON FUNCTION cache_ext_internal.tracks_writes() IS 'whether the library is preloaded, and so knows which relations are written';
 
+CREATE FUNCTION cache_ext_internal.tell_untracked(p_function regprocedure)
+RETURNS void LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+    never_kept pg_catalog.text;
+    not_told pg_catalog.text;
+BEGIN
+    -- The function's own names are looked up as they will be when it is called.
+    SELECT pg_catalog.string_agg(l.description, '; ' ORDER BY l.description) FILTER (WHERE l.prevents_keeping),
+           pg_catalog.string_agg(l.description, '; ' ORDER BY l.description) FILTER (WHERE NOT l.prevents_keeping)
+    INTO never_kept, not_told
+    FROM cache_ext_internal.look_at_function(p_function) l WHERE l.kind OPERATOR(pg_catalog.<>) 'table';
+    IF never_kept IS NOT NULL THEN
+        RAISE NOTICE USING MESSAGE = pg_catalog.format('results of %s will not be kept where they are computed from what cannot be tracked', p_function),
+            DETAIL = pg_catalog.format('It reads or calls: %s.', never_kept),
+            HINT = 'Pass tags, and invalidate them when that changes.';
+    END IF;
+    IF not_told IS NOT NULL THEN
+        RAISE NOTICE USING MESSAGE = pg_catalog.format('not all that results of %s depend on can be tracked', p_function),
+            DETAIL = pg_catalog.format('It reads or calls: %s.', not_told),
+            HINT = 'A short duration bounds how long a result may differ.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION cache_ext_internal.tell_untracked(regprocedure) IS 'tells by notices what of a function cannot be tracked';
+
 -- Names are looked up in pg_catalog while it works; before that, nothing is that is not qualified. What search_path was belongs to a shared function.
 CREATE FUNCTION create_cached_function(
     p_function regprocedure, p_cache_duration interval DEFAULT NULL, p_cache_tags text[] DEFAULT NULL, p_name text DEFAULT NULL,
@@ -103,10 +128,13 @@ BEGIN
     EXECUTE format('COMMENT ON FUNCTION %s IS %L', made::regprocedure, format('the result of %s, from the cache where it is there', p_function));
     IF base.provolatile = 'v' THEN
         RAISE NOTICE USING MESSAGE = format('function %s is volatile', p_function),
-            DETAIL = 'Its result is kept all the same, until what it was computed from is invalidated or its time is over.',
+            DETAIL = 'Its results are kept all the same, until what they were computed from is invalidated or their time is over.',
             HINT = 'Declare it STABLE if it is: its cached function can then be used in more plans.';
     END IF;
     PERFORM set_config('search_path', path, true), set_config('IntervalStyle', style, true);
+    IF p_cache_tags IS NULL THEN
+        PERFORM cache_ext_internal.tell_untracked(p_function);
+    END IF;
     RETURN made;
 END
 $$;
@@ -135,3 +163,29 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION drop_cached_function(regprocedure) IS 'drops a cached function, or all those of the function that they call';
+
+CREATE FUNCTION cache_ext_internal.function_counts(p_function oid, OUT hits bigint, OUT computations bigint, OUT compute_us bigint)
+LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'count_cached_function';
+COMMENT ON FUNCTION cache_ext_internal.function_counts(oid) IS 'what was counted of a cached function since the cache began';
+
+CREATE VIEW cached_functions AS
+SELECT f.oid::pg_catalog.regprocedure AS cached_function,
+       cache_ext_internal.underneath(f.oid)::pg_catalog.regprocedure AS function,
+       (d.definition ->> 'duration')::interval AS cache_duration,
+       (d.definition ->> 'grace')::interval AS grace,
+       CASE WHEN d.definition ? 'tags' THEN ARRAY(SELECT pg_catalog.jsonb_array_elements_text(d.definition -> 'tags')) END AS cache_tags,
+       coalesce((d.definition ->> 'shared')::boolean, false) AS shared,
+       NOT d.definition ? 'tags' AS tracked,
+       c.hits,
+       c.computations,
+       pg_catalog.round(100.0 * c.hits / nullif(c.hits + c.computations, 0), 2) AS hit_rate,
+       pg_catalog.round(c.compute_us / 1000.0 / nullif(c.computations, 0), 3) AS avg_compute_ms,
+       pg_catalog.round(c.compute_us / 1000.0 / nullif(c.computations, 0) * c.hits, 3) AS time_saved_ms
+FROM pg_catalog.pg_proc f
+JOIN pg_catalog.pg_language l ON f.prolang = l.oid AND l.lanname = 'cached'
+CROSS JOIN LATERAL (SELECT f.prosrc::pg_catalog.jsonb AS definition OFFSET 0) d
+CROSS JOIN LATERAL cache_ext_internal.function_counts(f.oid) c;
+COMMENT ON VIEW cached_functions IS 'the cached functions of this database, and what was counted of them since the cache began';
+COMMENT ON COLUMN cached_functions.tracked IS 'what it reads is found out; otherwise its tags say when results go';
+COMMENT ON COLUMN cached_functions.hit_rate IS 'in per cent of all calls that used the cache';
+COMMENT ON COLUMN cached_functions.time_saved_ms IS 'hits times the average time of a computation';
