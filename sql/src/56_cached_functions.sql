@@ -5,7 +5,7 @@ RETURNS language_handler LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME
 COMMENT ON FUNCTION cache_ext_internal.call_cached_function() IS 'handler of the language "cached"';
 
 CREATE FUNCTION cache_ext_internal.validate_cached_function(p_function oid)
-RETURNS void LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'validate_cached_function';
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'validate_cached_function';
 COMMENT ON FUNCTION cache_ext_internal.validate_cached_function(oid) IS 'validator of the language "cached"';
 
 CREATE TRUSTED LANGUAGE cached
@@ -14,55 +14,24 @@ COMMENT ON LANGUAGE cached IS 'functions whose results are cached, made by creat
 
 CREATE FUNCTION cache_ext_internal.underneath(p_function oid)
 RETURNS oid LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'underneath_cached_function';
-COMMENT ON FUNCTION cache_ext_internal.underneath(oid) IS 'the function that a cached function calls, or NULL if it is not there';
+COMMENT ON FUNCTION cache_ext_internal.underneath(oid) IS
+    'the function that a cached function calls; NULL if it is not there, or what was given is no cached function';
 
-CREATE FUNCTION cache_ext_internal.tracks_writes()
-RETURNS boolean LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'tracks_writes';
-COMMENT ON FUNCTION cache_ext_internal.tracks_writes() IS 'whether the library is preloaded, and so knows which relations are written';
-
-CREATE FUNCTION cache_ext_internal.tell_untracked(p_function regprocedure)
-RETURNS void LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+-- Does what create_cached_function() does. p_search_path is what was set where that was called; p_tracks says whether this server tells which tables are written.
+CREATE FUNCTION cache_ext_internal.make_cached_function(
+    p_function regprocedure, p_cache_duration interval, p_cache_tags text[], p_name text, p_shared boolean, p_grace interval,
+    p_search_path text, p_tracks boolean)
+RETURNS regprocedure LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp SET intervalstyle = iso_8601 AS $$
 DECLARE
-    never_kept pg_catalog.text;
-    not_told pg_catalog.text;
+    cached CONSTANT oid := (SELECT l.oid FROM pg_language l WHERE l.lanname = 'cached');
+    base pg_proc;
+    arguments oid[];
+    has_duration boolean;
+    name text;
+    body jsonb;
+    made pg_proc;
 BEGIN
-    -- The function's own names are looked up as they will be when it is called.
-    SELECT pg_catalog.string_agg(l.description, '; ' ORDER BY l.description) FILTER (WHERE l.prevents_keeping),
-           pg_catalog.string_agg(l.description, '; ' ORDER BY l.description) FILTER (WHERE NOT l.prevents_keeping)
-    INTO never_kept, not_told
-    FROM cache_ext_internal.look_at_function(p_function) l WHERE l.kind OPERATOR(pg_catalog.<>) 'table';
-    IF never_kept IS NOT NULL THEN
-        RAISE NOTICE USING MESSAGE = pg_catalog.format('results of %s will not be kept where they are computed from what cannot be tracked', p_function),
-            DETAIL = pg_catalog.format('It reads or calls: %s.', never_kept),
-            HINT = 'Pass tags, and invalidate them when that changes.';
-    END IF;
-    IF not_told IS NOT NULL THEN
-        RAISE NOTICE USING MESSAGE = pg_catalog.format('not all that results of %s depend on can be tracked', p_function),
-            DETAIL = pg_catalog.format('It reads or calls: %s.', not_told),
-            HINT = 'A short duration bounds how long a result may differ.';
-    END IF;
-END
-$$;
-COMMENT ON FUNCTION cache_ext_internal.tell_untracked(regprocedure) IS 'tells by notices what of a function cannot be tracked';
-
--- Names are looked up in pg_catalog while it works; before that, nothing is that is not qualified. What search_path was belongs to a shared function.
-CREATE FUNCTION create_cached_function(
-    p_function regprocedure, p_cache_duration interval DEFAULT NULL, p_cache_tags text[] DEFAULT NULL, p_name text DEFAULT NULL,
-    p_shared boolean DEFAULT false, p_grace interval DEFAULT NULL)
-RETURNS regprocedure LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
-#variable_conflict use_variable
-DECLARE
-    path CONSTANT pg_catalog.text := pg_catalog.current_setting('search_path');
-    style CONSTANT pg_catalog.text := pg_catalog.current_setting('IntervalStyle');
-    base pg_catalog.pg_proc;
-    existing pg_catalog.pg_proc;
-    name pg_catalog.text;
-    schema pg_catalog.text;
-    body pg_catalog.jsonb;
-    has_duration pg_catalog.bool;
-    made pg_catalog.oid;
-BEGIN
-    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('IntervalStyle', 'iso_8601', true);
     IF p_function IS NULL THEN
         RAISE null_value_not_allowed USING MESSAGE = 'function must not be null';
     END IF;
@@ -70,7 +39,6 @@ BEGIN
     IF NOT FOUND THEN
         RAISE undefined_function USING MESSAGE = format('function with OID %s does not exist', p_function::oid);
     END IF;
-    schema := base.pronamespace::regnamespace::text;
     name := coalesce(p_name, base.proname || '_cached');
     IF NOT pg_has_role(base.proowner, 'USAGE') THEN
         RAISE insufficient_privilege USING MESSAGE = format('must be owner of function %s', base.proname);
@@ -79,7 +47,7 @@ BEGIN
         RAISE wrong_object_type USING MESSAGE = format('%s is not a plain function', p_function),
             DETAIL = 'Procedures, aggregates and window functions cannot be cached.';
     END IF;
-    IF base.prolang = (SELECT l.oid FROM pg_language l WHERE l.lanname = 'cached') THEN
+    IF base.prolang = cached THEN
         RAISE wrong_object_type USING MESSAGE = format('%s is a cached function itself', p_function);
     END IF;
     IF base.provariadic = '"any"'::regtype OR '"any"'::regtype = ANY (base.proargtypes)
@@ -91,27 +59,27 @@ BEGIN
         RAISE invalid_name USING MESSAGE = format('"%s" is no name for a cached function', name),
             HINT = 'Pass p_name, of 1 to 63 bytes.';
     END IF;
-    IF p_cache_tags IS NULL AND NOT cache_ext_internal.tracks_writes() THEN
+    IF p_cache_tags IS NULL AND NOT p_tracks THEN
         RAISE object_not_in_prerequisite_state USING MESSAGE = 'what a function reads can be tracked only with preloading',
             HINT = 'Add cache_ext to shared_preload_libraries, or pass tags in p_cache_tags (''{}'' for none).';
     END IF;
 
     -- The added argument is left out where it has no place.
     has_duration := base.provariadic = 0 AND NOT coalesce('p_cache_duration' = ANY (base.proargnames), false);
-    SELECT p.* INTO existing FROM pg_proc p
-    WHERE p.pronamespace = base.pronamespace AND p.proname = name
-        AND p.proargtypes::oid[] = CASE WHEN has_duration THEN base.proargtypes::oid[] || 'interval'::regtype::oid ELSE base.proargtypes::oid[] END;
-    IF FOUND AND existing.prolang <> (SELECT l.oid FROM pg_language l WHERE l.lanname = 'cached') THEN
-        RAISE duplicate_function USING MESSAGE = format('function %s already exists and is no cached function', existing.oid::regprocedure),
+    arguments := base.proargtypes::oid[] || CASE WHEN has_duration THEN ARRAY['interval'::regtype::oid] END;
+    SELECT p.* INTO made FROM pg_proc p WHERE p.pronamespace = base.pronamespace AND p.proname = name AND p.proargtypes::oid[] = arguments;
+    IF FOUND AND made.prolang <> cached THEN
+        RAISE duplicate_function USING MESSAGE = format('function %s already exists and is no cached function', made.oid::regprocedure),
             HINT = 'Pass another name as p_name.';
     END IF;
 
     body := jsonb_strip_nulls(jsonb_build_object(
         'function', p_function::text, 'duration', p_cache_duration::text, 'grace', p_grace::text, 'tags', to_jsonb(p_cache_tags),
         'shared', coalesce(p_shared, false),
-        'search_path', CASE WHEN p_shared THEN path END));
+        -- A caller's temporary tables come last, and not first as they would unless they are named.
+        'search_path', CASE WHEN p_shared THEN concat_ws(', ', nullif(p_search_path, ''), CASE WHEN p_search_path NOT LIKE '%pg_temp%' THEN 'pg_temp' END) END));
     EXECUTE format('CREATE OR REPLACE FUNCTION %s.%I(%s) RETURNS %s LANGUAGE cached %s PARALLEL %s COST %s %s AS %L',
-        schema, name,
+        base.pronamespace::regnamespace, name,
         concat_ws(', ', nullif(pg_get_function_arguments(base.oid), ''),
             CASE WHEN has_duration THEN 'p_cache_duration interval DEFAULT NULL' END),
         pg_get_function_result(base.oid),
@@ -119,49 +87,31 @@ BEGIN
         CASE base.proparallel WHEN 'u' THEN 'UNSAFE' ELSE 'RESTRICTED' END,
         base.procost, CASE WHEN base.proretset THEN 'ROWS ' || base.prorows END,
         body);
-    SELECT p.oid INTO made FROM pg_proc p
-    WHERE p.pronamespace = base.pronamespace AND p.proname = name
-        AND p.proargtypes::oid[] = CASE WHEN has_duration THEN base.proargtypes::oid[] || 'interval'::regtype::oid ELSE base.proargtypes::oid[] END;
-    IF base.proowner <> (SELECT p.proowner FROM pg_proc p WHERE p.oid = made) THEN
-        EXECUTE format('ALTER FUNCTION %s OWNER TO %I', made::regprocedure, pg_get_userbyid(base.proowner));
+    SELECT p.* INTO STRICT made FROM pg_proc p WHERE p.pronamespace = base.pronamespace AND p.proname = name AND p.proargtypes::oid[] = arguments;
+    IF made.proowner <> base.proowner THEN
+        EXECUTE format('ALTER FUNCTION %s OWNER TO %I', made.oid::regprocedure, pg_get_userbyid(base.proowner));
     END IF;
-    EXECUTE format('COMMENT ON FUNCTION %s IS %L', made::regprocedure, format('the result of %s, from the cache where it is there', p_function));
+    EXECUTE format('COMMENT ON FUNCTION %s IS %L', made.oid::regprocedure, format('the result of %s, from the cache where it is there', p_function));
     IF base.provolatile = 'v' THEN
         RAISE NOTICE USING MESSAGE = format('function %s is volatile', p_function),
             DETAIL = 'Its results are kept all the same, until what they were computed from is invalidated or their time is over.',
             HINT = 'Declare it STABLE if it is: its cached function can then be used in more plans.';
     END IF;
-    PERFORM set_config('search_path', path, true), set_config('IntervalStyle', style, true);
-    IF p_cache_tags IS NULL THEN
-        PERFORM cache_ext_internal.tell_untracked(p_function);
-    END IF;
-    RETURN made;
+    RETURN made.oid;
 END
 $$;
+COMMENT ON FUNCTION cache_ext_internal.make_cached_function(regprocedure, interval, text[], text, boolean, interval, text, boolean) IS
+    'does what create_cached_function() does';
+
+CREATE FUNCTION create_cached_function(
+    p_function regprocedure, p_cache_duration interval DEFAULT NULL, p_cache_tags text[] DEFAULT NULL, p_name text DEFAULT NULL,
+    p_shared boolean DEFAULT false, p_grace interval DEFAULT NULL)
+RETURNS regprocedure LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'create_cached_function';
 COMMENT ON FUNCTION create_cached_function(regprocedure, interval, text[], text, boolean, interval) IS
     'makes a function with the same arguments and result whose results are cached; without tags they depend on the tables that it reads';
 
 CREATE FUNCTION drop_cached_function(p_function regprocedure)
-RETURNS void LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    cached regprocedure;
-    found_any boolean := false;
-BEGIN
-    IF p_function IS NULL THEN
-        RAISE null_value_not_allowed USING MESSAGE = 'function must not be null';
-    END IF;
-    FOR cached IN
-        SELECT p.oid FROM pg_proc p JOIN pg_language l ON p.prolang = l.oid
-        WHERE l.lanname = 'cached' AND (p.oid = p_function OR cache_ext_internal.underneath(p.oid) = p_function)
-    LOOP
-        EXECUTE format('DROP FUNCTION %s', cached);
-        found_any := true;
-    END LOOP;
-    IF NOT found_any THEN
-        RAISE undefined_object USING MESSAGE = format('function %s has no cached function', p_function);
-    END IF;
-END
-$$;
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'drop_cached_function';
 COMMENT ON FUNCTION drop_cached_function(regprocedure) IS 'drops a cached function, or all those of the function that they call';
 
 CREATE FUNCTION cache_ext_internal.function_counts(p_function oid, OUT hits bigint, OUT computations bigint, OUT compute_us bigint)

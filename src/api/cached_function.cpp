@@ -19,6 +19,7 @@ extern "C" {
 #include "catalog/pg_depend.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "commands/proclang.h"
 #include "funcapi.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -297,10 +298,13 @@ void release_definition(Definition* d) noexcept {
 }
 
 Oid underneath_of(Oid function) {
-    HeapTuple row = function_row(function);
+    HeapTuple row = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+    if (!HeapTupleIsValid(row)) return InvalidOid;
+    const Oid language = reinterpret_cast<Form_pg_proc>(GETSTRUCT(row))->prolang;
     bool is_null = false;
     char* source = TextDatumGetCString(SysCacheGetAttr(PROCOID, row, Anum_pg_proc_prosrc, &is_null));
     ReleaseSysCache(row);
+    if (language != get_language_oid("cached", true)) return InvalidOid;
     return find_underneath(function, read_body(source).function);
 }
 

@@ -68,7 +68,7 @@ struct Definition {
 Definition* acquire_definition(Oid function);
 void release_definition(Definition* definition) noexcept;
 
-/// The function that a cached function calls; InvalidOid: it is not there.
+/// The function that a cached function calls; InvalidOid: it is not there, or what was given is no cached function.
 Oid underneath_of(Oid function);
 
 /// The same, where the definition is checked in all that does not need a call. ERROR where it cannot be called.

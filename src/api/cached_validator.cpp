@@ -3,7 +3,6 @@
 #include "api/cached_function.hpp"
 #include "pg/attach.hpp"
 #include "pg/guard.hpp"
-#include "pg/writes.hpp"
 
 extern "C" {
 #include "access/htup_details.h"
@@ -28,6 +27,7 @@ void depend_on(Oid function, Oid underneath) {
 }  // namespace
 
 CACHE_EXT_FUNCTION(validate_cached_function) {
+    if (PG_ARGISNULL(0)) pg::raise(ERRCODE_NULL_VALUE_NOT_ALLOWED, "function must not be null");
     const Oid function = PG_GETARG_OID(0);
     if (!CheckFunctionValidatorAccess(fcinfo->flinfo->fn_oid, function)) PG_RETURN_VOID();
     // While a dump is restored, the function underneath may not be there yet.
@@ -35,8 +35,6 @@ CACHE_EXT_FUNCTION(validate_cached_function) {
     if (OidIsValid(underneath)) depend_on(function, underneath);
     PG_RETURN_VOID();
 }
-
-CACHE_EXT_FUNCTION(tracks_writes) { PG_RETURN_BOOL(pg::tracks_writes()); }
 
 CACHE_EXT_FUNCTION(underneath_cached_function) {
     const Oid underneath = PG_ARGISNULL(0) ? InvalidOid : underneath_of(PG_GETARG_OID(0));

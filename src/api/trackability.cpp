@@ -17,18 +17,16 @@ CACHE_EXT_FUNCTION(look_at_function) {
     pg::Trackability seen;
     pg::look_at_function(PG_GETARG_OID(0), seen);
 
-    const auto put = [&](const char* kind, const char* description, bool prevents_keeping) {
-        Datum values[] = {CStringGetTextDatum(kind), CStringGetTextDatum(description),
-                          BoolGetDatum(prevents_keeping)};
-        bool nulls[] = {false, false, false};
+    const auto put = [&](const char* kind, const char* description) {
+        Datum values[] = {CStringGetTextDatum(kind), CStringGetTextDatum(description)};
+        bool nulls[] = {false, false};
         tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
     };
     for (int i = 0; i < seen.relation_count; ++i)
-        put("table", pg::describe({pg::Obstacle::kNone, seen.relations[i]}), false);
+        put("table", pg::describe({pg::Obstacle::kNone, seen.relations[i]}));
     for (int i = 0; i < seen.finding_count; ++i)
-        put(pg::name_of(seen.findings[i].obstacle), pg::describe(seen.findings[i]),
-            pg::prevents_keeping(seen.findings[i].obstacle));
-    if (!seen.complete) put("incomplete", "more than is looked at", false);
+        put(pg::name_of(seen.findings[i].obstacle), pg::describe(seen.findings[i]));
+    if (!seen.complete) put("incomplete", "more than is looked at");
     PG_RETURN_NULL();
 }
 
