@@ -70,6 +70,8 @@ void Stamp::everything(const core::Id128& space) noexcept {
     region().store().stamp_space(region().base(), space, version());
 }
 
+void Stamp::everything_everywhere() noexcept { region().store().stamp_all(region().base(), version()); }
+
 bool Stamp::quarantine(const Invalidation& i) noexcept {
     return quarantine_as([&](std::uint32_t& cell) {
         core::Store& store = region().store();
