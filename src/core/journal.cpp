@@ -16,7 +16,7 @@ constexpr std::uint8_t kCut = 4;
 void Departure::set_name(std::string_view name) noexcept {
     is_cut = name.size() > kMaxText;
     text_bytes = static_cast<std::uint16_t>(std::min(name.size(), kMaxText));
-    std::memcpy(text, name.data(), text_bytes);
+    if (text_bytes > 0) std::memcpy(text, name.data(), text_bytes);
 }
 
 void Journal::init(Ref taken, std::uint32_t taken_count, Ref notes, std::uint32_t note_count) noexcept {
