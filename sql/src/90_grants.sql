@@ -7,9 +7,9 @@ DECLARE
     everyday CONSTANT text[] := ARRAY[
         'get_cached_data', 'get_cached_many', 'get_cached_entry', 'cache_exists', 'set_cached_data', 'add_cached_data',
         'update_cache_hit_count', 'make_cache_key', 'invalidate_cache_key', 'invalidate_cache_by_tags',
-        'invalidate_cache_by_pattern', 'expire_cache_by_tags'];
+        'invalidate_cache_by_pattern', 'expire_cache_by_tags', 'explain_invalidation'];
     -- Internal functions under what authenticated may read: the reader of a view executes its functions, but cannot name them.
-    under_views CONSTANT text[] := ARRAY['entries', 'underneath', 'function_counts'];
+    under_views CONSTANT text[] := ARRAY['entries', 'underneath', 'function_counts', 'dependencies'];
     object record;
     grantee text;
     privilege text;
@@ -55,6 +55,7 @@ BEGIN
                     CASE WHEN grantee = 'service_role' OR object.name = ANY (everyday) THEN 'EXECUTE' END
                 WHEN object.kind = 'TABLE' AND object.name = 'query_cache' THEN
                     CASE grantee WHEN 'service_role' THEN 'SELECT, DELETE' ELSE 'SELECT' END
+                WHEN object.kind = 'TABLE' AND object.name = 'cache_dependencies' THEN 'SELECT'
                 WHEN object.kind = 'TABLE' THEN
                     CASE grantee WHEN 'service_role' THEN 'SELECT' END
             END;

@@ -1,8 +1,7 @@
 #include "api/context.hpp"
 
-#include <ctime>
-
 #include "api/policies.hpp"
+#include "core/coarse_time.hpp"
 #include "core/hash.hpp"
 #include "pg/entry_tags.hpp"
 #include "pg/observe.hpp"
@@ -23,9 +22,6 @@ extern "C" {
 namespace cache_ext::api {
 
 namespace {
-
-constexpr std::int64_t kEpochMicros =
-    static_cast<std::int64_t>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
 
 /// By how much the coarse clock may lag: a tick of the slowest kernels, and then some.
 constexpr core::Timestamp kCoarseLag = 20'000;
@@ -80,11 +76,7 @@ bool usable() {
            reachable();
 }
 
-core::Timestamp coarse_now() noexcept {
-    timespec now;
-    clock_gettime(CLOCK_REALTIME_COARSE, &now);
-    return now.tv_sec * USECS_PER_SEC + now.tv_nsec / 1000 - kEpochMicros;
-}
+core::Timestamp coarse_now() noexcept { return core::coarse_now(); }
 
 bool has_expired(core::Timestamp expires_at) noexcept { return GetCurrentTimestamp() >= expires_at; }
 

@@ -4,6 +4,8 @@
 #include <bit>
 #include <new>
 
+#include "core/coarse_time.hpp"
+
 namespace cache_ext::core {
 
 namespace {
@@ -28,6 +30,10 @@ struct Plan {
     std::size_t scope_heads_at;
     std::size_t owner_heads_at;
     std::size_t directory_at;
+    std::uint32_t taken;
+    std::uint32_t notes;
+    std::size_t taken_at;
+    std::size_t notes_at;
     std::size_t heap_at;
 
     explicit Plan(const RegionOptions& options) noexcept {
@@ -39,6 +45,10 @@ struct Plan {
         // As many as there can be buckets if the region held nothing but the smallest entries.
         index_pages =
             static_cast<std::uint32_t>(bytes / (Index::kPageBuckets * Index::kEntriesPerBucket * 96) + 1);
+
+        // And the journal 0.7 %.
+        taken = static_cast<std::uint32_t>(std::max<std::size_t>(std::bit_floor(bytes / 8192), 256));
+        notes = static_cast<std::uint32_t>(std::max<std::size_t>(std::bit_floor(bytes / 65536), 32));
 
         std::size_t at = sizeof(RegionHeader);
         const auto place = [&at](std::size_t size) {
@@ -56,6 +66,8 @@ struct Plan {
         scope_heads_at = place(sizeof(Ref) * scope_heads);
         owner_heads_at = place(sizeof(Ref) * scope_heads);
         directory_at = place(sizeof(Ref) * index_pages);
+        taken_at = place(sizeof(Journal::Taken) * taken);
+        notes_at = place(sizeof(Journal::Note) * Journal::kRings * notes);
         heap_at = place(0);
     }
 };
@@ -111,6 +123,7 @@ Region Region::create(void* memory, const RegionOptions& options) noexcept {
                      options.seed);
     store.scopes_.init(to_ref(plan.scope_heads_at), to_ref(plan.owner_heads_at), plan.scope_heads);
     store.patterns_.init(1);
+    store.journal_.init(to_ref(plan.taken_at), plan.taken, to_ref(plan.notes_at), plan.notes);
     if (!store.index_.init(base, store.allocator_, to_ref(plan.directory_at), plan.index_pages)) return {};
     return region;
 }
@@ -120,6 +133,12 @@ Region Region::open(void* memory) noexcept {
     const RegionHeader& h = region.header();
     return h.magic == RegionHeader::kMagic && h.layout_version == RegionHeader::kLayoutVersion ? region
                                                                                                : Region{};
+}
+
+Version Region::take_version(PendingMark& mark, FullXid xid) const noexcept {
+    const Version version = clock().stamp(mark, xid);
+    store().journal().took(base_, version, xid, coarse_now());
+    return version;
 }
 
 Prepared* Region::claim_prepared(FullXid xid) const noexcept {
@@ -142,7 +161,7 @@ void Region::release_prepared(Prepared& prepared, FullXid xid) const noexcept {
         // It is over, but not for all snapshots: those for which it is not must not be given what is stored from now on. So it is registered
         // now, before the first quarantine ends. It needs no mark: whoever takes a fresh snapshot takes it for finished.
         PendingMark none{};
-        const Version version = clock().stamp(none, xid);
+        const Version version = take_version(none, xid);
         for (std::uint32_t i = 0; i < prepared.count; ++i)
             store().lift(base_, prepared.cells[i], version);
         clock().end(version, version, xid);
@@ -191,7 +210,7 @@ void Region::release_replicated(PendingMark& mark, FullXid xid) const noexcept {
 
 void Region::forget_everything() const noexcept {
     PendingMark none{};
-    store().stamp_all(base_, clock().stamp(none, 0));
+    store().stamp_all(base_, take_version(none, 0));
 }
 
 Version Region::settled_bound() const noexcept {

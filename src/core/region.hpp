@@ -92,6 +92,9 @@ public:
         return base_.at<Prepared>(header().prepared)[index];
     }
 
+    /// Clock::stamp, and a note of who did it and when.
+    Version take_version(PendingMark& mark, FullXid xid) const noexcept;
+
     /// For a transaction that is about to be prepared; what it has already, if it has. Null: none is free.
     Prepared* claim_prepared(FullXid xid) const noexcept;
     bool any_prepared() const noexcept {

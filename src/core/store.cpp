@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <mutex>
 
+#include "core/coarse_time.hpp"
 #include "core/glob.hpp"
 #include "core/hash.hpp"
 #include "core/racy_copy.hpp"
@@ -239,6 +240,7 @@ bool Store::make_room(Base base, SessionSlot& session, std::size_t& freed) noexc
     });
     if (victim == 0) return false;
     freed += footprint(base, victim);
+    note_departure(base, victim, {Gone::kEvicted});
     discard(base, victim);
     session.counters.add(Counter::kEvictions);
     return true;
@@ -256,6 +258,7 @@ bool Store::evict_of_owner(Base base, SessionSlot& session, Ref owner) noexcept 
         victim = links(victim).newer;
     }
     if (victim == 0) return false;
+    note_departure(base, victim, {Gone::kEvicted});
     discard(base, victim);
     session.counters.add(Counter::kEvictions);
     return true;
@@ -486,6 +489,7 @@ Put Store::publish(Base base, SessionSlot& session, Ref head, const NewEntry& en
         return keep ? Put::kExists : Put::kNoMemory;
     }
     if (old != 0) {
+        note_departure(base, old, {});
         index_.replace(base, entry.key.hash, old, head);
         dispose(base, old);
     }
@@ -537,11 +541,12 @@ void Store::discard(Base base, Ref ref) noexcept {
     dispose(base, ref);
 }
 
-bool Store::remove(Base base, const Key& key) noexcept {
+bool Store::remove(Base base, const Key& key, const Cause& cause) noexcept {
     std::scoped_lock guard(lock_);
     const Ref ref = find_locked(base, key);
     if (ref == 0) return false;
     const bool dead = describe(base, ref).dead;
+    note_departure(base, ref, cause);
     discard(base, ref);
     return !dead;
 }
@@ -582,7 +587,7 @@ void Store::stamp_key(Base base, const Scope& scope, std::string_view key, bool 
                       Version version) noexcept {
     // The cell first: whoever links the key from now on looks at it under the lock.
     tags_.stamp_cell(base, key_cell_hash(scope.space, key), version);
-    remove_everywhere(base, scope, key, all_scopes);
+    remove_everywhere(base, scope, key, all_scopes, {Gone::kKey, version});
 }
 
 bool Store::quarantine_tag(Base base, const TagName& tag, std::uint32_t& cell) noexcept {
@@ -591,20 +596,23 @@ bool Store::quarantine_tag(Base base, const TagName& tag, std::uint32_t& cell) n
 }
 
 bool Store::quarantine_key(Base base, const Scope& scope, std::string_view key, bool all_scopes,
-                           std::uint32_t& cell) noexcept {
+                           std::uint32_t& cell, FullXid xid) noexcept {
     const std::uint64_t hash = key_cell_hash(scope.space, key);
     cell = tags_.cell_number(hash);
     if (!tags_.quarantine_cell(base, hash)) return false;
-    remove_everywhere(base, scope, key, all_scopes);
+    remove_everywhere(base, scope, key, all_scopes, {Gone::kKey, 0, xid});
     return true;
 }
 
-void Store::remove_everywhere(Base base, const Scope& scope, std::string_view key, bool all_scopes) noexcept {
-    remove(base, {scope.id, key, key_hash(scope.id, key)});
+void Store::remove_everywhere(Base base, const Scope& scope, std::string_view key, bool all_scopes,
+                              const Cause& cause) noexcept {
+    remove(base, {scope.id, key, key_hash(scope.id, key)}, cause);
     if (!all_scopes || usage().private_entries == 0) return;
     for (std::uint32_t b = 0; b < bucket_count(); ++b) {
-        remove_if(base, b,
-                  [&](const EntryInfo& e) { return e.is_private && e.space == scope.space && e.key == key; });
+        remove_if(
+            base, b,
+            [&](const EntryInfo& e) { return e.is_private && e.space == scope.space && e.key == key; },
+            cause);
     }
 }
 
@@ -615,9 +623,12 @@ void Store::stamp_pattern(Base base, const Id128& space, const Id128* scope, std
         patterns_.add(version, space, scope, pattern);
     }
     for (std::uint32_t b = 0; b < bucket_count(); ++b) {
-        remove_if(base, b, [&](const EntryInfo& e) {
-            return e.space == space && (scope == nullptr || e.scope == *scope) && glob_match(pattern, e.key);
-        });
+        remove_if(base, b,
+                  [&](const EntryInfo& e) {
+                      return e.space == space && (scope == nullptr || e.scope == *scope) &&
+                             glob_match(pattern, e.key);
+                  },
+                  {Gone::kPattern, version, 0, pattern});
     }
 }
 
@@ -632,6 +643,58 @@ void Store::stamp_all(Base base, Version version) noexcept {
         raise(floor, version);
     std::scoped_lock guard(lock_);
     scopes_.raise_floors(base, nullptr, version);
+}
+
+// --- why an entry went --------------------------------------------------------------------------------
+
+Departure Store::departure_of(Base base, const EntryInfo& e, Timestamp now) const noexcept {
+    Departure d;
+    d.scope = e.scope;
+    d.is_private = e.is_private;
+    // Of several invalidations the first: that is when it went. Of each tag only the newest is known.
+    Version first = UINT64_MAX;
+    const TagSlot* by = nullptr;
+    for (std::uint32_t i = 0; i < e.tag_count; ++i) {
+        const auto* slot = base.at<const TagSlot>(e.tags[i]);
+        const Version version = slot->version.load(std::memory_order_relaxed);
+        if (version <= e.birth) continue;
+        const bool stamped = (version & kVersionMask) > e.birth;
+        const Version since = stamped ? version & kVersionMask : UINT64_MAX;
+        if (by != nullptr && since >= first) continue;
+        first = since;
+        by = slot;
+        d.in_quarantine = !stamped;
+    }
+    const Version floor =
+        base.at<const ScopeNode>(entry_at(base, e.entry)->scope)->floor.load(std::memory_order_relaxed);
+    if (floor > e.birth && floor <= first) {
+        d.reason = Gone::kEverything;
+        d.in_quarantine = false;
+        d.origin = journal_.origin_of(base, floor);
+    } else if (by != nullptr) {
+        d.reason = Gone::kTag;
+        d.is_relation = !(by->space == e.space);
+        d.tag_hash = by->hash;
+        d.set_name(by->text());
+        if (!d.in_quarantine) d.origin = journal_.origin_of(base, first);
+    } else if (e.expires_at <= now) {
+        d.reason = Gone::kExpired;
+        d.origin.at = e.expires_at;
+    }
+    return d;
+}
+
+void Store::note_departure(Base base, Ref ref, const Cause& cause) noexcept {
+    const EntryInfo e = describe(base, ref);
+    const Timestamp now = coarse_now();
+    Departure d = departure_of(base, e, now);
+    if (d.reason == Gone::kNot) {
+        if (cause.reason == Gone::kNot) return;
+        d.reason = cause.reason;
+        d.set_name(cause.text);
+        d.origin = cause.version != 0 ? journal_.origin_of(base, cause.version) : Origin{cause.xid, now};
+    }
+    journal_.note(base, key_cell_hash(e.space, e.key), d);
 }
 
 // --- hits ---------------------------------------------------------------------------------------------

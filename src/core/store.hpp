@@ -12,6 +12,7 @@
 #include "core/allocator.hpp"
 #include "core/entry.hpp"
 #include "core/index.hpp"
+#include "core/journal.hpp"
 #include "core/patterns.hpp"
 #include "core/scopes.hpp"
 #include "core/session.hpp"
@@ -107,6 +108,14 @@ struct EntryInfo {
     bool dead;  ///< invalidated: no reader will get it any more
 };
 
+/// Why an entry is removed that is neither invalidated already nor over.
+struct Cause {
+    Gone reason = Gone::kNot;  ///< kNot: nothing that anyone would ask for
+    Version version = 0;       ///< of the invalidation, if it has one
+    FullXid xid = 0;           ///< else whose it is
+    std::string_view text;
+};
+
 /// The entries: memory, index, eviction, tags, scopes.
 ///
 /// Locking: one spin lock for every change, held for well under a microsecond at a time and never across a value's copy; readers
@@ -154,7 +163,7 @@ public:
     void gather_hits(Base base, Timestamp now) noexcept;
 
     /// Removes one entry. Whether it was there and alive.
-    bool remove(Base base, const Key& key) noexcept;
+    bool remove(Base base, const Key& key, const Cause& cause = {}) noexcept;
 
     /// Versions for a transaction that invalidates. Each is called after `Clock::stamp` gave `version` and before the
     /// transaction can become visible.
@@ -181,7 +190,7 @@ public:
     /// stored. The cell to be lifted goes to `cell`. False: not possible, stamp it.
     bool quarantine_tag(Base base, const TagName& tag, std::uint32_t& cell) noexcept;
     bool quarantine_key(Base base, const Scope& scope, std::string_view key, bool all_scopes,
-                        std::uint32_t& cell) noexcept;
+                        std::uint32_t& cell, FullXid xid = 0) noexcept;
 
     /// Ends one quarantine, by whoever finds that the transaction is over. `version` has been taken since then, and registered as that transaction's.
     void lift(Base base, std::uint32_t cell, Version version) noexcept { tags_.lift(base, cell, version); }
@@ -247,7 +256,8 @@ public:
 
     /// Removes the entries of one bucket for which `which(const EntryInfo&)` holds; how many.
     template <class Which>
-    std::uint32_t remove_if(Base base, std::uint32_t bucket, Which&& which) noexcept {
+    std::uint32_t remove_if(Base base, std::uint32_t bucket, Which&& which,
+                            const Cause& cause = {}) noexcept {
         std::scoped_lock guard(lock_);
         std::uint32_t removed = 0;
         if (bucket >= index_.bucket_count()) return 0;
@@ -258,6 +268,7 @@ public:
                 for (const auto& slot : b->slots) {
                     const Ref ref = Bucket::slot_ref(slot.load(std::memory_order_relaxed));
                     if (ref == 0 || !which(describe(base, ref))) continue;
+                    note_departure(base, ref, cause);
                     discard(base, ref);
                     ++removed;
                     again = true;  // the chain may have been shortened
@@ -267,6 +278,29 @@ public:
         }
         return removed;
     }
+
+    // --- why an entry went ------------------------------------------------------------------------
+
+    /// How an entry went that is still in its place; kNot: it has not. Only within `visit`.
+    Departure departure_of(Base base, const EntryInfo& entry, Timestamp now) const noexcept;
+
+    /// Calls `visit(const Departure&)`, under the lock, for each removal of this key that is remembered, in any scope, in no order. The visitor must be short and must not call the server.
+    template <class Visit>
+    void visit_departures(Base base, const Id128& space, std::string_view key, Visit&& visit) {
+        constexpr std::uint32_t kAtOnce = 32;
+        const std::uint64_t hash = key_cell_hash(space, key);
+        Departure departure;
+        for (unsigned ring = 0; ring < Journal::kRings; ++ring) {
+            for (std::uint32_t from = 0; from < journal_.note_count(); from += kAtOnce) {
+                std::scoped_lock guard(lock_);
+                for (std::uint32_t i = from; i < from + kAtOnce; ++i) {
+                    if (journal_.read(base, ring, i, hash, departure)) visit(departure);
+                }
+            }
+        }
+    }
+
+    Journal& journal() noexcept { return journal_; }
 
     // For an archive, where nobody else uses the region; so without the lock.
 
@@ -313,7 +347,9 @@ private:
     const Entry* entry_at(Base base, Ref ref) const noexcept { return base.at<const Entry>(ref); }
     static std::uint64_t expiry_cell_hash(const TagName& tag) noexcept;
     std::size_t space_cell(const Id128& space) const noexcept;
-    void remove_everywhere(Base base, const Scope& scope, std::string_view key, bool all_scopes) noexcept;
+    void remove_everywhere(Base base, const Scope& scope, std::string_view key, bool all_scopes,
+                           const Cause& cause) noexcept;
+    void note_departure(Base base, Ref ref, const Cause& cause) noexcept;
     const Bucket* bucket_for(Base base, const Key& key) const noexcept {
         return index_.bucket(base, Index::bucket_of(key.hash, index_.bucket_count()));
     }
@@ -350,6 +386,7 @@ private:
     ScopeTable scopes_;
     Sieve<Links> sieve_;
     PatternRing patterns_;
+    Journal journal_;
     std::uint64_t seed_;
     std::atomic<Version> space_floors_
         [kSpaceCells];  // by hash. Apart from the other cells: none of these is ever in quarantine

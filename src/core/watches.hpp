@@ -59,7 +59,29 @@ public:
         cell(hash).store(kRipe, std::memory_order_release);
     }
 
+    /// Remembers a database in which something is watched, before the first thing there is: for changes that concern all databases.
+    void join(std::uint32_t database) noexcept {
+        for (auto& known : databases_) {
+            std::uint32_t seen = known.load(std::memory_order_acquire);
+            if (seen == 0 && known.compare_exchange_strong(seen, database, std::memory_order_acq_rel)) return;
+            if (seen == database) return;
+        }
+        too_many_.store(true, std::memory_order_release);
+    }
+
+    /// Calls `visit(database)` for each that has joined. False: there are more than are remembered.
+    template <class Visit>
+    bool visit_databases(Visit&& visit) const {
+        for (const auto& known : databases_) {
+            const std::uint32_t database = known.load(std::memory_order_acquire);
+            if (database == 0) break;
+            visit(database);
+        }
+        return !too_many_.load(std::memory_order_acquire);
+    }
+
 private:
+    static constexpr std::size_t kDatabases = 64;
     static constexpr FullXid kMarked = 1;  // no transaction has this id
     static constexpr FullXid kRipe = UINT64_MAX;
 
@@ -67,7 +89,9 @@ private:
     const std::atomic<FullXid>& cell(std::uint64_t hash) const noexcept { return cells_[hash % kCells]; }
 
     std::atomic<bool> any_;
-    std::atomic<FullXid> cells_[kCells];  // 0 = not watched
+    std::atomic<bool> too_many_;
+    std::atomic<std::uint32_t> databases_[kDatabases];  // 0 = free, and so are all after it
+    std::atomic<FullXid> cells_[kCells];                // 0 = not watched
 };
 
 }  // namespace cache_ext::core

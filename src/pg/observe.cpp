@@ -4,6 +4,7 @@
 #include "pg/writes.hpp"
 
 extern "C" {
+#include "access/transam.h"
 #include "executor/executor.h"
 #include "nodes/plannodes.h"
 }
@@ -116,9 +117,23 @@ void observe(const PlannedStmt& plan) {
     if (plan.parallelModeNeeded) detail::note_obstacle({Obstacle::kParallel, InvalidOid});
 }
 
+/// Whether a statement writes a catalog by its name.
+bool writes_catalog(const PlannedStmt& plan) noexcept {
+    for (int i = 0; i < list_length(plan.resultRelations); ++i) {
+        const auto* entry = static_cast<const RangeTblEntry*>(
+            list_nth(plan.rtable, list_nth_int(plan.resultRelations, i) - 1));
+        if (entry->relid < FirstNormalObjectId) return true;
+    }
+    return false;
+}
+
 void start_executor(QueryDesc* query, int flags) {
-    if (tracks_writes())
-        note_statement(query->operation != CMD_SELECT || query->plannedstmt->hasModifyingCTE);
+    if (tracks_writes()) {
+        const PlannedStmt& plan = *query->plannedstmt;
+        note_statement(query->operation != CMD_SELECT || plan.hasModifyingCTE);
+        if (plan.resultRelations != NIL && writes_catalog(plan)) [[unlikely]]
+            note_untracked_write();
+    }
     if (detail::observing != nullptr && (flags & EXEC_FLAG_EXPLAIN_ONLY) == 0) [[unlikely]]
         observe(*query->plannedstmt);
     (previous_start != nullptr ? previous_start : standard_ExecutorStart)(query, flags);

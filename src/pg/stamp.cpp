@@ -49,7 +49,7 @@ void stamp_one(const Invalidation& i, core::Version version) noexcept {
 
 core::Version Stamp::version() noexcept {
     if (version_ == 0) {
-        version_ = region().clock().stamp(mark_, xid_);
+        version_ = region().take_version(mark_, xid_);
         testing::reach(testing::Stop::kRegistered);
     }
     return version_;
@@ -70,6 +70,8 @@ void Stamp::everything(const core::Id128& space) noexcept {
     region().store().stamp_space(region().base(), space, version());
 }
 
+void Stamp::everything_everywhere() noexcept { region().store().stamp_all(region().base(), version()); }
+
 bool Stamp::quarantine(const Invalidation& i) noexcept {
     return quarantine_as([&](std::uint32_t& cell) {
         core::Store& store = region().store();
@@ -80,7 +82,7 @@ bool Stamp::quarantine(const Invalidation& i) noexcept {
             case InvalidationKind::kKey:
             case InvalidationKind::kKeyEverywhere:
                 return store.quarantine_key(base, i.scope, i.text, i.kind == InvalidationKind::kKeyEverywhere,
-                                            cell);
+                                            cell, xid_);
             default:
                 return false;
         }

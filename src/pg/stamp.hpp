@@ -20,6 +20,7 @@ public:
     /// The tag of a relation that was written.
     void write(const core::TagName& tag) noexcept;
     void everything(const core::Id128& space) noexcept;
+    void everything_everywhere() noexcept;
 
     /// What it took; 0: nothing needed one.
     core::Version taken() const noexcept { return version_; }

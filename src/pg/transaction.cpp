@@ -94,8 +94,9 @@ void stamp(State& s) {
         s.stamped_everything = true;
     }
     if (writes) {
-        visit_watched_writes([](void* to, const core::TagName& tag) { static_cast<Stamp*>(to)->write(tag); },
-                             &stamp);
+        const bool known = visit_watched_writes(
+            [](void* to, const core::TagName& tag) { static_cast<Stamp*>(to)->write(tag); }, &stamp);
+        if (!known) stamp.everything_everywhere();
         session().counters.add(core::Counter::kInvalidations);
     }
     if (stamp.taken() != 0) {

@@ -40,12 +40,16 @@ constexpr std::uint64_t kRelationSpace = 0x72656c6174696f6eULL;
 constinit bool preloaded = false;
 /// Whether this transaction has written what its counts do not show.
 constinit bool untracked = false;
+/// And whether that concerns all databases.
+constinit bool everywhere = false;
 constinit ProcessUtility_hook_type previous_utility = nullptr;
 constinit object_access_hook_type previous_access = nullptr;
 
-core::Id128 relation_space() noexcept { return {kRelationSpace, MyDatabaseId}; }
+core::Id128 relation_space(Oid database) noexcept { return {kRelationSpace, database}; }
 
-std::uint64_t watch_hash(Oid relation) noexcept { return core::Watches::hash(relation_space(), relation); }
+std::uint64_t watch_hash(Oid relation) noexcept {
+    return core::Watches::hash(relation_space(MyDatabaseId), relation);
+}
 
 bool is_watched(void* /*context*/, Oid relation) noexcept {
     return region().watches().watched(watch_hash(relation));
@@ -108,7 +112,6 @@ bool changes_definitions(const Node* statement) {
         case T_PrepareStmt:
         case T_ExecuteStmt:
         case T_DeallocateStmt:
-        case T_ExplainStmt:
         case T_DoStmt:
         case T_CallStmt:
         case T_CopyStmt:
@@ -130,6 +133,14 @@ bool changes_definitions(const Node* statement) {
         case T_LockStmt:
         case T_ConstraintsSetStmt:
             return false;
+        case T_ExplainStmt: {
+            // With ANALYZE it creates what it explains.
+            const Node* query = reinterpret_cast<const ExplainStmt*>(statement)->query;
+            const Node* utility = query != nullptr && IsA(query, Query)
+                                      ? reinterpret_cast<const Query*>(query)->utilityStmt
+                                      : nullptr;
+            return utility != nullptr && changes_definitions(utility);
+        }
         case T_CreateStmt: {
             const auto* create = reinterpret_cast<const CreateStmt*>(statement);
             return !is_temporary(create->relation) || create->inhRelations != NIL;
@@ -145,13 +156,30 @@ bool changes_definitions(const Node* statement) {
     }
 }
 
+/// Whether a statement changes what all databases share and results may rest on: roles, and who is a member of which.
+bool changes_roles(const Node* statement) noexcept {
+    switch (nodeTag(statement)) {
+        case T_AlterRoleStmt:
+        case T_DropRoleStmt:
+        case T_GrantRoleStmt:
+            return true;
+        case T_RenameStmt:
+            return reinterpret_cast<const RenameStmt*>(statement)->renameType == OBJECT_ROLE;
+        default:
+            return false;
+    }
+}
+
 void process_utility(PlannedStmt* statement, const char* source, bool read_only_tree,
                      ProcessUtilityContext context, ParamListInfo params, QueryEnvironment* environment,
                      DestReceiver* destination, QueryCompletion* completion) {
     note_statement(true);
     // A part of a statement is judged with the whole.
     const bool changes = context != PROCESS_UTILITY_SUBCOMMAND && changes_definitions(statement->utilityStmt);
-    if (changes) note_untracked_write();
+    if (changes) {
+        everywhere = everywhere || changes_roles(statement->utilityStmt);
+        note_untracked_write();
+    }
     (previous_utility != nullptr ? previous_utility : standard_ProcessUtility)(
         statement, source, read_only_tree, context, params, environment, destination, completion);
     // Some commit on the way and go on in another transaction.
@@ -183,13 +211,14 @@ void access_object(ObjectAccessType access, Oid catalog, Oid object, int part, v
 
 }  // namespace
 
-RelationTag::RelationTag(Oid relation) noexcept {
+RelationTag::RelationTag(Oid relation, Oid database) noexcept : database_(database) {
     bytes_ = static_cast<std::size_t>(std::to_chars(text_, text_ + sizeof text_, relation).ptr - text_);
 }
 
 core::TagName RelationTag::name() const noexcept {
     const std::string_view text{text_, bytes_};
-    return {relation_space(), text, region().store().tags().hash(relation_space(), text)};
+    const core::Id128 space = relation_space(database_);
+    return {space, text, region().store().tags().hash(space, text)};
 }
 
 Oid RelationTag::relation_of(std::string_view text) noexcept {
@@ -230,10 +259,11 @@ std::vector<Oid> own_writes() {
 bool wrote_watched() {
     if (!has_own_writes()) return false;
     if (!pgstat_track_counts) untracked = true;
-    return untracked ? is_watched(nullptr, kAnyRelation) : any_written_relation(is_watched, nullptr);
+    return untracked ? everywhere || is_watched(nullptr, kAnyRelation)
+                     : any_written_relation(is_watched, nullptr);
 }
 
-void visit_watched_writes(void (*visit)(void* context, const core::TagName& tag), void* context) {
+bool visit_watched_writes(void (*visit)(void* context, const core::TagName& tag), void* context) {
     struct Visitor {
         void (*visit)(void* context, const core::TagName& tag);
         void* context;
@@ -243,25 +273,31 @@ void visit_watched_writes(void (*visit)(void* context, const core::TagName& tag)
         if (is_watched(nullptr, relation)) to.visit(to.context, RelationTag(relation).name());
         return false;
     };
-    if (untracked) {
+    if (!untracked) {
+        (void)any_written_relation(look, &visitor);
+    } else if (!everywhere) {
         look(&visitor, kAnyRelation);
     } else {
-        (void)any_written_relation(look, &visitor);
+        return region().watches().visit_databases(
+            [&](Oid database) { visit(context, RelationTag(kAnyRelation, database).name()); });
     }
+    return true;
 }
 
 bool watch_relations(const Oid* relations, int count) {
     core::Watches& watches = region().watches();
-    core::FullXid newest = 0;
     const auto watch = [&](Oid relation) {
-        newest = std::max(newest, watches.watch(watch_hash(relation), [] {
-            return U64FromFullTransactionId(ReadNextFullTransactionId());
-        }));
+        return watches.watch(watch_hash(relation),
+                             [] { return U64FromFullTransactionId(ReadNextFullTransactionId()); });
     };
-    watch(kAnyRelation);
+    watches.join(MyDatabaseId);
+    const core::FullXid any = watch(kAnyRelation);
+    core::FullXid newest = any;
     for (int i = 0; i < count; ++i)
-        watch(relations[i]);
+        newest = std::max(newest, watch(relations[i]));
     if (newest == 0) return true;
+    // Who changes roles may do so from another database, whose transactions count for no table of this one.
+    if (any != 0 && oldest_unfinished(InvalidOid) < any) return false;
     if (oldest_unfinished(count > 0 ? relations[0] : InvalidOid) < newest) return false;
     watches.ripen(watch_hash(kAnyRelation));
     for (int i = 0; i < count; ++i)
@@ -282,7 +318,7 @@ void note_statement(bool writes) noexcept {
         note_untracked_write();
 }
 
-void forget_writes() noexcept { untracked = false; }
+void forget_writes() noexcept { untracked = everywhere = false; }
 
 void init_writes() {
     if (!process_shared_preload_libraries_in_progress) return;

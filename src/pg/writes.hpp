@@ -17,7 +17,8 @@ inline constexpr Oid kAnyRelation = InvalidOid;
 /// The tag of a relation of this database, in a space of its own where no tag that a user may name can be. Refers to itself: not copied.
 class RelationTag {
 public:
-    explicit RelationTag(Oid relation) noexcept;
+    explicit RelationTag(Oid relation) noexcept : RelationTag(relation, MyDatabaseId) {}
+    RelationTag(Oid relation, Oid database) noexcept;
     RelationTag(const RelationTag&) = delete;
     RelationTag& operator=(const RelationTag&) = delete;
     core::TagName name() const noexcept;
@@ -26,6 +27,7 @@ public:
     static Oid relation_of(std::string_view text) noexcept;
 
 private:
+    Oid database_;
     char text_[12];
     std::size_t bytes_;
 };
@@ -46,8 +48,9 @@ std::vector<Oid> own_writes();
 /// Whether this transaction has written anything that is watched, and so has to be stamped. In a transaction, before its end.
 bool wrote_watched();
 
-/// Calls `visit` with the tag of each relation that was written and is watched.
-void visit_watched_writes(void (*visit)(void* context, const core::TagName& tag), void* context);
+/// Calls `visit` with the tag of each relation that was written and is watched. False: it was something that concerns more databases than are known.
+[[nodiscard]] bool visit_watched_writes(void (*visit)(void* context, const core::TagName& tag),
+                                        void* context);
 
 /// Watches relations, `count` of them and kAnyRelation. Whether results that depend on them may be kept from now on; if not yet, because
 /// transactions are under way that may have written them without telling, it may be so another time. Needs a transaction with a snapshot that was
