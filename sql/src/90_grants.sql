@@ -9,7 +9,9 @@ DECLARE
         'update_cache_hit_count', 'make_cache_key', 'invalidate_cache_key', 'invalidate_cache_by_tags',
         'invalidate_cache_by_pattern', 'expire_cache_by_tags', 'explain_invalidation'];
     -- Internal functions under what authenticated may read: the reader of a view executes its functions, but cannot name them.
-    under_views CONSTANT text[] := ARRAY['entries', 'underneath', 'function_counts', 'dependencies'];
+    under_views CONSTANT text[] := ARRAY['entries', 'dependencies'];
+    -- Likewise under what only service_role may read.
+    under_administration CONSTANT text[] := ARRAY['underneath', 'function_counts'];
     object record;
     grantee text;
     privilege text;
@@ -50,7 +52,8 @@ BEGIN
             privilege := CASE
                 WHEN object.kind = 'LANGUAGE' THEN CASE grantee WHEN 'service_role' THEN 'USAGE' END
                 WHEN object.internal THEN
-                    CASE WHEN object.kind = 'ROUTINE' AND object.name = ANY (under_views) THEN 'EXECUTE' END
+                    CASE WHEN object.kind = 'ROUTINE' AND (object.name = ANY (under_views)
+                        OR grantee = 'service_role' AND object.name = ANY (under_administration)) THEN 'EXECUTE' END
                 WHEN object.kind = 'ROUTINE' THEN
                     CASE WHEN grantee = 'service_role' OR object.name = ANY (everyday) THEN 'EXECUTE' END
                 WHEN object.kind = 'TABLE' AND object.name = 'query_cache' THEN

@@ -57,9 +57,12 @@ void tell_untracked(Oid function) {
     }
     const char* name = format_procedure(function);
     if (never_kept.len > 0) {
-        ereport(NOTICE, (errmsg("results of function %s are not kept where they are computed from what cannot be tracked", name),
-                         errdetail("It reads %s.", never_kept.data),
-                         errhint("Pass tags in p_cache_tags, and invalidate them when that changes.")));
+        ereport(
+            NOTICE,
+            (errmsg("results of function %s are not kept where they are computed from what cannot be tracked",
+                    name),
+             errdetail("It reads %s.", never_kept.data),
+             errhint("Pass tags in p_cache_tags, and invalidate them when that changes.")));
     }
     if (not_told.len > 0) {
         ereport(NOTICE, (errmsg("not everything that results of function %s depend on can be tracked", name),
@@ -91,9 +94,11 @@ CACHE_EXT_FUNCTION(drop_cached_function) {
     const Oid function = PG_GETARG_OID(0);
     const char* name = format_procedure(function);
     SPI_connect();
-    SPI_execute("SELECT f.oid FROM pg_catalog.pg_proc f JOIN pg_catalog.pg_language l ON f.prolang OPERATOR(pg_catalog.=) l.oid"
-                " WHERE l.lanname OPERATOR(pg_catalog.=) 'cached'",
-                true, 0);
+    SPI_execute(
+        "SELECT f.oid FROM pg_catalog.pg_proc f JOIN pg_catalog.pg_language l ON f.prolang "
+        "OPERATOR(pg_catalog.=) l.oid"
+        " WHERE l.lanname OPERATOR(pg_catalog.=) 'cached'",
+        true, 0);
     const SPITupleTable* all = SPI_tuptable;
     bool found = false;
     for (std::uint64_t i = 0; i < all->numvals; ++i) {

@@ -239,6 +239,11 @@ void call_underneath(Call& call) {
     call.is_computed = true;
 }
 
+/// Sets a setting until its nesting level ends.
+void set_locally(const char* name, const char* value) {
+    (void)set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
 /// Whoever asks, a shared result is what the function's owner would be given, who is nobody in particular: no claims, and names looked up where they were when
 /// it was declared shared. Else the first who asks would decide what everybody gets, and could have the owner run code of his own.
 void call_as_owner(Call& call) {
@@ -248,24 +253,25 @@ void call_as_owner(Call& call) {
     GetUserIdAndSecContext(&role, &security);
     const int level = NewGUCNestLevel();
     SetUserIdAndSecContext(d.owner, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-    const auto set = [](const char* name, const char* value) {
-        (void)set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-    };
-    if (d.search_path != nullptr) set("search_path", d.search_path);
+    if (d.search_path != nullptr) set_locally("search_path", d.search_path);
     if (const char* claims = GetConfigOption("request.jwt.claims", true, false);
         claims != nullptr && claims[0] != '\0')
-        set("request.jwt.claims", "");
+        set_locally("request.jwt.claims", "");
     call_underneath(call);
     AtEOXact_GUC(false, level);
     SetUserIdAndSecContext(role, security);
 }
 
 void compute(Call& call) {
-    if (call.site.definition->is_shared) {
+    const Definition& d = *call.site.definition;
+    const int level = d.avoids_parallel ? NewGUCNestLevel() : 0;
+    if (d.avoids_parallel) set_locally("max_parallel_workers_per_gather", "0");
+    if (d.is_shared) {
         call_as_owner(call);
     } else {
         call_underneath(call);
     }
+    if (d.avoids_parallel) AtEOXact_GUC(false, level);
 }
 
 /// As read_or_fill wants it: what is to be stored of the result. Nothing of a function that writes, which has to run each time.
@@ -308,6 +314,7 @@ void read_or_compute(Call& call) {
 
     SetRequest request;
     if (d.duration_argument >= 0) request.duration = duration_argument(call.fcinfo, d.duration_argument);
+    request.max_age = request.duration;
     if (request.duration == 0) request.duration = d.duration;
     request.grace = d.grace;
     request.by_policy = false;
@@ -320,8 +327,13 @@ void read_or_compute(Call& call) {
     const pg::Caller& caller = pg::caller();
     const core::Scope scope = function_scope(d.is_shared ? shared_scope(caller) : own_scope(caller));
     const Place place{&scope, true};
-    const Source source{compute_packed, &call, "cached function"};
-    const Datum packed = read_or_fill(request, place, source, d.is_tracked);
+    pg::Finding obstacle;
+    const Source source{compute_packed, &call, "cached function", &obstacle};
+    const Tracking tracking = d.is_tracked          ? Tracking::kAll
+                              : pg::tracks_writes() ? Tracking::kRowSecurity
+                                                    : Tracking::kNone;
+    const Datum packed = read_or_fill(request, place, source, tracking);
+    if (obstacle.obstacle == pg::Obstacle::kParallel) d.avoids_parallel = true;
     if (call.is_computed) return;
     pg::session().function_hits.add(count_id(d.function.oid), pg::region().header().functions);
     auto* bytes = reinterpret_cast<varlena*>(DatumGetPointer(packed));

@@ -40,10 +40,11 @@ struct Definition {
     bool is_set;
     bool is_strict;
     bool is_shared;
-    bool is_tracked;      ///< what it reads is found out: there are no tags
-    bool is_variadic;     ///< the last argument is an array of whatever is passed
-    bool is_polymorphic;  ///< some type is known only where it is called
-    int argument_count;   ///< of the function underneath
+    bool is_tracked;       ///< what it reads is found out: there are no tags
+    bool avoids_parallel;  ///< what it read in other processes was not seen
+    bool is_variadic;      ///< the last argument is an array of whatever is passed
+    bool is_polymorphic;   ///< some type is known only where it is called
+    int argument_count;    ///< of the function underneath
     Oid* argument_types;
     char** argument_names;  ///< null where there are none; empty ones are null
     int duration_argument;  ///< its number; -1: there is none

@@ -9,6 +9,7 @@
 #include "pg/settings.hpp"
 #include "pg/snapshot.hpp"
 #include "pg/testing.hpp"
+#include "pg/trackability.hpp"
 #include "pg/transaction.hpp"
 #include "pg/writes.hpp"
 
@@ -37,19 +38,53 @@ Datum compute_observed(const Source& source, pg::Observation& seen, bool wants_r
     return value;
 }
 
-/// Whether a result may be kept in the scope, as far as what it was computed from goes.
-bool may_keep(const pg::Observation& seen, bool tracked, const core::Scope& scope) {
-    if (seen.temporary) return false;
-    // What one caller may have put there must not become what all are given.
-    if (tracked && seen.private_entry && !scope.is_private) return false;
-    // What is written elsewhere is not told by the relation.
-    if (tracked && RecoveryInProgress()) return false;
-    return !tracked || (!seen.untrackable && pg::watch_relations(seen.relations, seen.count));
+/// Leaves of the relations that were read those that row-security policies have read, or may have.
+void keep_policies_relations(pg::Observation& seen) {
+    Oid all[core::kMaxTags];
+    const int count = seen.count;
+    std::copy_n(seen.relations, count, all);
+    bool kept[core::kMaxTags];
+    std::copy_n(seen.inherited, count, kept);
+    for (int i = 0; i < count; ++i) {
+        if (!pg::has_row_security(all[i])) continue;
+        // Looking into them takes a subtransaction.
+        if (IsInParallelMode()) return;
+        pg::Trackability policies;
+        pg::look_at_policies(all[i], policies);
+        // Where a function's body is not looked into, it may have read any of them.
+        if (!policies.complete || policies.has(pg::Obstacle::kNotLookedInto) ||
+            policies.has(pg::Obstacle::kNotAnalyzed))
+            return;
+        for (int r = 0; r < policies.relation_count; ++r) {
+            const auto at =
+                static_cast<std::size_t>(std::find(all, all + count, policies.relations[r]) - all);
+            if (at < static_cast<std::size_t>(count)) kept[at] = true;
+        }
+    }
+    seen.count = 0;
+    for (int i = 0; i < count; ++i) {
+        if (kept[i]) seen.relations[seen.count++] = all[i];
+    }
 }
 
-void log_not_kept(const char* name, std::string_view key, const pg::Observation& seen, bool tracked) {
+/// Whether a result may be kept in the scope, as far as what it was computed from goes.
+bool may_keep(pg::Observation& seen, Tracking tracking, const core::Scope& scope) {
+    if (seen.temporary) return false;
+    if (tracking == Tracking::kNone) return true;
+    // What one caller may have put there must not become what all are given.
+    if (tracking == Tracking::kAll && seen.private_entry && !scope.is_private) return false;
+    // What is written elsewhere is not told by the relation.
+    if (RecoveryInProgress()) return false;
+    // With tags, what cannot be tracked is theirs to tell; but there must be room to have seen all of it.
+    if (tracking == Tracking::kAll ? seen.untrackable : seen.too_much) return false;
+    if (tracking == Tracking::kRowSecurity) keep_policies_relations(seen);
+    return pg::watch_relations(seen.relations, seen.count);
+}
+
+void log_not_kept(const char* name, std::string_view key, const pg::Observation& seen, Tracking tracking) {
     if (!pg::settings::log_operations) return;
-    const bool known = seen.obstacle.obstacle != pg::Obstacle::kNone && (tracked || seen.temporary);
+    const bool known =
+        seen.obstacle.obstacle != pg::Obstacle::kNone && (tracking == Tracking::kAll || seen.temporary);
     log_operation(name, key,
                   known ? psprintf("computed, not kept: it has read %s", pg::describe(seen.obstacle))
                         : "computed, not kept");
@@ -67,7 +102,7 @@ struct Call {
     const SetRequest& request;
     const Place& place;
     const Source& source;
-    bool tracked;
+    Tracking tracking;
     core::Scope scope{};
     bool may_fill = false;
     bool untouched = false;  ///< see has_done_nothing()
@@ -80,7 +115,7 @@ struct Call {
     /// The flight that the computation is.
     std::uint64_t flight_key() const noexcept { return pg::region().store().key_hash(scope.id, request.key); }
     bool peek(Datum& value, Visible& found, Freshness wanted = Freshness::kFresh) const {
-        return api::peek(request.key, 0, value, found, place.scope, wanted);
+        return api::peek(request.key, request.max_age, value, found, place.scope, wanted);
     }
     /// Serves what `peek` found.
     Datum serve(Datum value, const Visible& found, const char* outcome) const {
@@ -99,14 +134,15 @@ Datum fill(const Call& call, bool& stored) {
     if (pg::pending().has_invalidations()) age.through = pg::settled_newest();
     const std::uint64_t begin = nanoseconds();
     pg::Observation seen;
-    const Datum value = compute_observed(call.source, seen, call.tracked);
+    const Datum value = compute_observed(call.source, seen, call.tracking != Tracking::kNone);
 
     const std::uint64_t micros = (nanoseconds() - begin) / 1000;
     core::Counters& counters = pg::session().counters;
     counters.add(core::Counter::kComputations);
     counters.add(core::Counter::kComputeMicros, micros);
-    if (value == 0 || !call.may_fill || !may_keep(seen, call.tracked, call.scope)) {
-        log_not_kept(call.source.log_name, call.request.key, seen, call.tracked);
+    if (value == 0 || !call.may_fill || !may_keep(seen, call.tracking, call.scope)) {
+        log_not_kept(call.source.log_name, call.request.key, seen, call.tracking);
+        if (call.source.obstacle != nullptr) *call.source.obstacle = seen.obstacle;
         return value;
     }
 
@@ -114,9 +150,11 @@ Datum fill(const Call& call, bool& stored) {
     request.value = reinterpret_cast<const varlena*>(DatumGetPointer(value));
     request.compute_us = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(micros, 1, UINT32_MAX));
     request.handed_out = true;
-    if (call.tracked) {
+    if (call.tracking != Tracking::kNone) {
         request.relations = seen.relations;
         request.relation_count = seen.count;
+    }
+    if (call.tracking == Tracking::kAll) {
         request.inherited_tags = {seen.tags, seen.tag_count};
         request.ends_by = seen.expires_at;
     }
@@ -235,9 +273,9 @@ Datum refresh_stale(const Call& call, Datum value, const Visible& found) {
 
 }  // namespace
 
-Datum read_or_fill(const SetRequest& request, const Place& place, const Source& source, bool tracked) {
+Datum read_or_fill(const SetRequest& request, const Place& place, const Source& source, Tracking tracking) {
     if (!usable()) return source.compute(source.context);
-    Call call{request, place, source, tracked};
+    Call call{request, place, source, tracking};
     Datum value = 0;
     Visible found;
     if (call.peek(value, found)) {

@@ -3,6 +3,7 @@
 // Reading a value or computing it: what get-or-set and cached functions have in common.
 
 #include "api/storing.hpp"
+#include "pg/obstacle.hpp"
 #include "pg/prelude.hpp"
 
 namespace cache_ext::api {
@@ -14,6 +15,13 @@ struct Place {
     bool may_fill = true;
 };
 
+/// Which of the relations that are read become what the entry depends on.
+enum class Tracking : std::uint8_t {
+    kNone,
+    kRowSecurity,  ///< those that row-security policies read; tags say the rest
+    kAll,
+};
+
 /// What makes a value.
 struct Source {
     /// Called at most once, under the active snapshot. Returns a detoasted varlena in the memory context that it is called in; 0: the
@@ -21,11 +29,13 @@ struct Source {
     Datum (*compute)(void* context);
     void* context;
     const char* log_name;  ///< names the operation in the server's log
+    pg::Finding* obstacle =
+        nullptr;  ///< if given: why the result was not kept, where that was what it had read
 };
 
 /// The value of a key: what is cached if the caller may have it, and otherwise what `source` computes now. That is stored if it can be, and returned in any
-/// case. Of the request, key, duration, tags, grace and by_policy are the caller's to say; the rest is found here. `tracked`: the relations that are read
+/// case. Of the request, key, duration, tags, grace and by_policy are the caller's to say; the rest is found here. `tracking`: the relations that are read
 /// become what the entry depends on; only where pg::tracks_writes(). May raise.
-Datum read_or_fill(const SetRequest& request, const Place& place, const Source& source, bool tracked);
+Datum read_or_fill(const SetRequest& request, const Place& place, const Source& source, Tracking tracking);
 
 }  // namespace cache_ext::api

@@ -32,7 +32,7 @@ CACHE_EXT_FUNCTION(get_or_set_cached_data) {
 
     const Source source{[](void* context) { return compute(*static_cast<const Computation*>(context)); },
                         &computation, "get or set"};
-    return read_or_fill(request, {}, source, tracked);
+    return read_or_fill(request, {}, source, tracked ? Tracking::kAll : Tracking::kNone);
 }
 
 }  // namespace cache_ext::api

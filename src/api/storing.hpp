@@ -19,6 +19,8 @@ struct SetRequest {
     std::int64_t grace = 0;  ///< microseconds after that; where by_policy, the policy's counts instead
     bool is_binary = false;  ///< the value is no JSON
     bool by_policy = true;   ///< a policy of the key's prefix adds what it says
+    std::int64_t max_age =
+        0;  ///< microseconds; for what is read or filled: nothing older is read; 0 = of any age
     Texts tags;
     Texts inherited_tags;            ///< of the cached values that went into it
     const Oid* relations = nullptr;  ///< that it was computed from, and that are watched; null: not tracked

@@ -7,6 +7,7 @@ extern "C" {
 #include "access/transam.h"
 #include "executor/executor.h"
 #include "nodes/plannodes.h"
+#include "utils/syscache.h"
 }
 
 namespace cache_ext::pg {
@@ -19,18 +20,25 @@ void note(Observation& o, const Finding& finding) noexcept {
 }
 
 /// Whether it still matters what it depends on.
-bool wants(const Observation& o) noexcept { return o.wants_relations && !o.untrackable; }
+bool wants(const Observation& o) noexcept { return o.wants_relations && !o.too_much; }
 
 bool has_room(Observation& o) noexcept {
     // One is for kAnyRelation.
     if (o.count + o.tag_count + 1 < static_cast<int>(core::kMaxTags)) return true;
     note(o, {Obstacle::kTooMuch, InvalidOid});
+    o.too_much = true;
     return false;
 }
 
-void add(Observation& o, Oid relation) noexcept {
-    if (!wants(o) || std::find(o.relations, o.relations + o.count, relation) != o.relations + o.count) return;
-    if (has_room(o)) o.relations[o.count++] = relation;
+void add(Observation& o, Oid relation, bool inherited) noexcept {
+    if (!wants(o)) return;
+    const auto at = std::find(o.relations, o.relations + o.count, relation) - o.relations;
+    if (at < o.count) {
+        o.inherited[at] = o.inherited[at] || inherited;
+    } else if (has_room(o)) {
+        o.inherited[o.count] = inherited;
+        o.relations[o.count++] = relation;
+    }
 }
 
 void add(Observation& o, std::string_view tag) noexcept {
@@ -39,6 +47,7 @@ void add(Observation& o, std::string_view tag) noexcept {
     auto* copy = static_cast<char*>(MemoryContextAllocExtended(o.memory, tag.size(), MCXT_ALLOC_NO_OOM));
     if (copy == nullptr) {
         note(o, {Obstacle::kTooMuch, InvalidOid});
+        o.too_much = true;
         return;
     }
     std::memcpy(copy, tag.data(), tag.size());
@@ -62,7 +71,7 @@ void note_cached_parts(std::span<const std::string_view> tags, std::span<const O
         for (const std::string_view tag : tags)
             add(*o, tag);
         for (const Oid relation : relations) {
-            if (relation != kAnyRelation) add(*o, relation);
+            if (relation != kAnyRelation) add(*o, relation, true);
         }
     }
 }
@@ -102,7 +111,15 @@ void observe(Oid relation) {
     }
     if (!holds_rows) return;
     for (Observation* o = detail::observing; o != nullptr; o = o->outer)
-        add(*o, relation);
+        add(*o, relation, false);
+}
+
+/// Whether a plan names functions that somebody has made.
+bool uses_functions(const PlannedStmt& plan) {
+    for (int i = 0; i < list_length(plan.invalItems); ++i) {
+        if (static_cast<const PlanInvalItem*>(list_nth(plan.invalItems, i))->cacheId == PROCOID) return true;
+    }
+    return false;
 }
 
 void observe(const PlannedStmt& plan) {
@@ -113,8 +130,9 @@ void observe(const PlannedStmt& plan) {
     // Of tables that the planner could do without, only this is left.
     for (int i = 0; i < list_length(plan.relationOids); ++i)
         observe(list_nth_oid(plan.relationOids, i));
-    // What functions read in other processes is not seen here.
-    if (plan.parallelModeNeeded) detail::note_obstacle({Obstacle::kParallel, InvalidOid});
+    // What functions read in other processes is not seen here. The server's own read nothing.
+    if (plan.parallelModeNeeded && uses_functions(plan))
+        detail::note_obstacle({Obstacle::kParallel, InvalidOid});
 }
 
 /// Whether a statement writes a catalog by its name.
@@ -145,6 +163,7 @@ void start_observing(Observation& observation, bool wants_relations) noexcept {
     observation.outer = detail::observing;
     observation.wants_relations = wants_relations;
     observation.temporary = observation.untrackable = observation.private_entry = false;
+    observation.too_much = false;
     observation.obstacle = {};
     observation.count = observation.tag_count = 0;
     observation.expires_at = INT64_MAX;

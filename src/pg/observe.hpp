@@ -19,9 +19,12 @@ struct Observation {
     bool temporary = false;      ///< a temporary table was read: the result is this session's alone
     bool untrackable = false;    ///< something was read whose changes nobody is told of, or too much
     bool private_entry = false;  ///< an entry of the caller's own went into it: nothing for others
+    bool too_much = false;       ///< more relations and tags than there is room for: not all of them are here
     Finding obstacle;            ///< the first reason for `temporary` or `untrackable`
     int count = 0;
     Oid relations[core::kMaxTags];  ///< tables and materialized views, each once; only where they are wanted
+    bool inherited
+        [core::kMaxTags];  ///< of each of them, whether a cached value that went into it depends on it
     int tag_count = 0;
     std::string_view tags
         [core::

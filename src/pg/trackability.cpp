@@ -8,6 +8,7 @@ extern "C" {
 #include "access/relation.h"
 #include "access/transam.h"
 #include "access/xact.h"
+#include "catalog/partition.h"
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
@@ -20,6 +21,7 @@ extern "C" {
 #include "parser/analyze.h"
 #include "rewrite/rewriteHandler.h"
 #include "rewrite/rowsecurity.h"
+#include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -324,6 +326,36 @@ void look_at_function(Oid function, Trackability& out) {
     Walk w{};
     w.out = &out;
     look_at(function, w);
+}
+
+bool has_row_security(Oid table) {
+    HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+    if (!HeapTupleIsValid(tuple)) return true;  // gone meanwhile
+    const auto* row = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple));
+    const bool result = row->relrowsecurity || row->relispartition;
+    ReleaseSysCache(tuple);
+    return result;
+}
+
+void look_at_policies(Oid table, Trackability& out) {
+    out = {};
+    Walk w{};
+    w.out = &out;
+    is_new(w, w.relations, table);
+    List* tables = list_make1_oid(table);
+    if (get_rel_relispartition(table)) tables = list_concat(tables, get_partition_ancestors(table));
+    for (int i = 0; i < list_length(tables); ++i) {
+        // Whoever has read it holds a lock, unless that was in a part that was rolled back. Nobody waits for one here.
+        const Oid oid = list_nth_oid(tables, i);
+        Relation relation =
+            ConditionalLockRelationOid(oid, AccessShareLock) ? try_relation_open(oid, NoLock) : nullptr;
+        if (relation == nullptr) {
+            out.complete = false;
+            continue;
+        }
+        walk_policies(relation, w);
+        relation_close(relation, NoLock);
+    }
 }
 
 }  // namespace cache_ext::pg

@@ -33,4 +33,10 @@ struct Trackability {
 /// subtransaction, so that it may be called only where one may begin (not in a parallel operation).
 void look_at_function(Oid function, Trackability& out);
 
+/// Whether row security may ask what is in other tables when this one is read. Catalog look-ups only.
+bool has_row_security(Oid table);
+
+/// The same of a table's row-security policies, whoever they are for, and of those of the partitioned tables that it is a part of.
+void look_at_policies(Oid table, Trackability& out);
+
 }  // namespace cache_ext::pg

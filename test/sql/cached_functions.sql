@@ -217,6 +217,7 @@ SELECT expires_at - created_at FROM query_cache WHERE cache_key LIKE 'function:c
 SELECT f_any_hour('e', '2 hours');
 SELECT max(expires_at - created_at) FROM query_cache WHERE cache_key LIKE 'function:cf.f_any_hour:%';
 
+SELECT f_fixed_cached() IS NOT NULL;
 -- What lies in the cache: no set reaches it, and it can be invalidated like everything else.
 SELECT cache_data IS NULL, cache_tags, scope FROM query_cache WHERE cache_key LIKE 'function:cf.f_fixed_cached:%';
 SELECT get_cached_data(cache_key) FROM query_cache WHERE cache_key LIKE 'function:cf.f_fixed_cached:%';

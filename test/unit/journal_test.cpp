@@ -21,7 +21,8 @@ protected:
 
     std::vector<Departure> notes(std::string_view key) {
         std::vector<Departure> found;
-        r.store().visit_departures(r.base(), scope.space, key, [&](const Departure& d) { found.push_back(d); });
+        r.store().visit_departures(r.base(), scope.space, key,
+                                   [&](const Departure& d) { found.push_back(d); });
         return found;
     }
     Departure in_place(std::string_view key, Timestamp now = kNow) {
