@@ -1,7 +1,7 @@
 // trigger_cache_invalidation(): invalidates the tags that its arguments name, for the rows that a statement wrote.
 
-#include "api/args.hpp"
 #include "api/context.hpp"
+#include "api/template.hpp"
 #include "pg/guard.hpp"
 #include "pg/space.hpp"
 #include "pg/transaction.hpp"
@@ -9,10 +9,7 @@
 extern "C" {
 #include "access/htup_details.h"
 #include "commands/trigger.h"
-#include "executor/spi.h"
 #include "executor/tuptable.h"
-#include "lib/stringinfo.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/tuplestore.h"
 }
@@ -21,78 +18,14 @@ namespace cache_ext::api {
 
 namespace {
 
-/// A piece of a template: literal text, and after it a column's value.
-struct Piece {
-    const char* text;
-    int text_bytes;
-    AttrNumber column;  // 0 = nothing follows the text
-    FmgrInfo output;
-};
-
-/// A tag as an argument of the trigger gives it: `{column}` stands for that column's value, `{{` and `}}` for a brace.
-struct Template {
-    Piece* pieces;
-    int count;
-    bool is_plain;
-};
-
 /// The templates of a trigger, parsed once for all rows of a statement. Kept in the call's own memory.
 struct Templates {
     Oid relation;
     int count;
     bool any_column;
-    Template* templates;
+    TagTemplate* templates;
     MemoryContext scratch;  // for the texts of one row
 };
-
-[[noreturn]] void raise_template(const char* source, const char* detail) {
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                    errmsg("tag template \"%s\" is not valid", source), errdetail_internal("%s", detail)));
-    pg_unreachable();
-}
-
-Template parse(const char* source, TupleDesc row) {
-    const auto length = std::strlen(source);
-    Template result{static_cast<Piece*>(palloc0(sizeof(Piece) * (length + 1))), 0, true};
-    StringInfoData literal;
-    initStringInfo(&literal);
-    const auto end_piece = [&](AttrNumber column) {
-        Piece& piece = result.pieces[result.count++];
-        piece.text = pnstrdup(literal.data, static_cast<Size>(literal.len));
-        piece.text_bytes = literal.len;
-        piece.column = column;
-        resetStringInfo(&literal);
-    };
-    for (const char* at = source; *at != '\0'; ++at) {
-        if ((*at == '{' || *at == '}') && at[1] == *at) {
-            appendStringInfoChar(&literal, *at++);
-        } else if (*at == '}') {
-            raise_template(source,
-                           "There is a closing brace that nothing opens; a brace itself is written twice.");
-        } else if (*at != '{') {
-            appendStringInfoChar(&literal, *at);
-        } else {
-            const char* close = std::strchr(at, '}');
-            if (close == nullptr)
-                raise_template(source, "An opening brace is not closed; a brace itself is written twice.");
-            char* name = pnstrdup(at + 1, static_cast<Size>(close - at - 1));
-            const int column = SPI_fnumber(row, name);
-            if (column <= 0) {
-                ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
-                                errmsg("column \"%s\" of tag template \"%s\" does not exist", name, source)));
-            }
-            end_piece(static_cast<AttrNumber>(column));
-            Oid function = InvalidOid;
-            bool is_varlena = false;
-            getTypeOutputInfo(TupleDescAttr(row, column - 1)->atttypid, &function, &is_varlena);
-            fmgr_info(function, &result.pieces[result.count - 1].output);
-            result.is_plain = false;
-            at = close;
-        }
-    }
-    if (literal.len > 0 || result.count == 0) end_piece(0);
-    return result;
-}
 
 Templates* parse_all(const TriggerData& data) {
     const Trigger& trigger = *data.tg_trigger;
@@ -100,20 +33,17 @@ Templates* parse_all(const TriggerData& data) {
     auto* all = static_cast<Templates*>(palloc0(sizeof(Templates)));
     all->relation = RelationGetRelid(data.tg_relation);
     all->count = std::max<int>(trigger.tgnargs, 1);
-    all->templates = static_cast<Template*>(palloc0(sizeof(Template) * static_cast<Size>(all->count)));
+    all->templates = static_cast<TagTemplate*>(palloc0(sizeof(TagTemplate) * static_cast<Size>(all->count)));
     for (int i = 0; i < trigger.tgnargs; ++i) {
-        all->templates[i] = parse(trigger.tgargs[i], row);
-        if (all->templates[i].is_plain)
-            check_tag({all->templates[i].pieces[0].text,
-                       static_cast<std::size_t>(all->templates[i].pieces[0].text_bytes)});
+        all->templates[i] = checked_template(trigger.tgargs[i], find_column, row, "column");
         all->any_column = all->any_column || !all->templates[i].is_plain;
     }
     if (trigger.tgnargs == 0) {
         // Without arguments the tag is the table's name.
-        const char* name = RelationGetRelationName(data.tg_relation);
-        auto* piece = static_cast<Piece*>(palloc0(sizeof(Piece)));
-        *piece = {pstrdup(name), static_cast<int>(std::strlen(name)), 0, {}};
-        all->templates[0] = {piece, 1, true};
+        const char* name = pstrdup(RelationGetRelationName(data.tg_relation));
+        auto* piece = static_cast<TemplatePiece*>(palloc0(sizeof(TemplatePiece)));
+        *piece = {name, static_cast<int>(std::strlen(name)), 0, {}};
+        all->templates[0] = {name, piece, 1, true};
     }
     all->scratch =
         AllocSetContextCreate(CurrentMemoryContext, "cache_ext tags of a row", ALLOCSET_SMALL_SIZES);
@@ -134,35 +64,21 @@ Templates& templates_of(FunctionCallInfo fcinfo, const TriggerData& data) {
 
 void invalidate_plain(const Templates& all, const core::Scope& space) {
     for (int i = 0; i < all.count; ++i) {
-        const Template& t = all.templates[i];
-        if (t.is_plain)
-            pg::invalidate(pg::InvalidationKind::kTag, space,
-                           {t.pieces[0].text, static_cast<std::size_t>(t.pieces[0].text_bytes)});
+        const TagTemplate& t = all.templates[i];
+        if (t.is_plain) pg::invalidate(pg::InvalidationKind::kTag, space, t.text());
     }
 }
 
-/// Invalidates the templates with columns, for one version of a row. A null value makes no tag, as it makes none where entries are tagged.
+/// Invalidates the templates with columns, for one version of a row.
 void invalidate_row(Templates& all, const core::Scope& space, HeapTuple tuple, TupleDesc row) {
     const MemoryContext before = MemoryContextSwitchTo(all.scratch);
     for (int i = 0; i < all.count; ++i) {
-        Template& t = all.templates[i];
+        TagTemplate& t = all.templates[i];
         if (t.is_plain) continue;
-        StringInfoData tag;
-        initStringInfo(&tag);
-        bool complete = true;
-        for (int p = 0; p < t.count && complete; ++p) {
-            Piece& piece = t.pieces[p];
-            appendBinaryStringInfo(&tag, piece.text, piece.text_bytes);
-            if (piece.column == 0) continue;
-            bool is_null = true;
-            const Datum value = heap_getattr(tuple, piece.column, row, &is_null);
-            complete = !is_null;
-            if (complete) appendStringInfoString(&tag, OutputFunctionCall(&piece.output, value));
-        }
-        // No entry can carry a tag that is empty or too long.
-        if (complete && tag.len > 0 && static_cast<std::size_t>(tag.len) <= core::kMaxTagBytes) {
-            pg::invalidate(pg::InvalidationKind::kTag, space, {tag.data, static_cast<std::size_t>(tag.len)});
-        }
+        const std::string_view tag = make_tag(t, [tuple, row](int column, bool& is_null) {
+            return heap_getattr(tuple, column, row, &is_null);
+        });
+        if (!tag.empty()) pg::invalidate(pg::InvalidationKind::kTag, space, tag);
     }
     MemoryContextSwitchTo(before);
     MemoryContextReset(all.scratch);
