@@ -1,6 +1,7 @@
 // The module's entry points for the server.
 
 #include "api/policies.hpp"
+#include "api/watch_sql.hpp"
 #include "pg/attach.hpp"
 #include "pg/guard.hpp"
 #include "pg/identity.hpp"
@@ -30,5 +31,6 @@ extern "C" void _PG_init() {
     pg::init_writes();
     pg::init_observe();
     api::init_policies();
+    api::init_watch_sql();
     worker::init_worker();
 }
