@@ -197,9 +197,11 @@ struct RowReader {
     const WrittenRows& rows;
     TupleTableSlot* old_slot;
     TupleTableSlot* new_slot;
+    MemoryContext own;  ///< of what the slots hold; what a table that was spilled gives out is theirs to free
     bool single_read;
 
-    explicit RowReader(const WrittenRows& written) : rows(written), single_read(false) {
+    explicit RowReader(const WrittenRows& written)
+        : rows(written), own(CurrentMemoryContext), single_read(false) {
         const TupleDesc description = RelationGetDescr(rows.relation);
         old_slot = MakeSingleTupleTableSlot(description, &TTSOpsMinimalTuple);
         new_slot = MakeSingleTupleTableSlot(description, &TTSOpsMinimalTuple);
@@ -207,8 +209,12 @@ struct RowReader {
         if (rows.new_table != nullptr) tuplestore_rescan(rows.new_table);
     }
 
-    static HeapTuple read(Tuplestorestate* table, TupleTableSlot* slot) {
-        if (table == nullptr || !tuplestore_gettupleslot(table, true, false, slot)) return nullptr;
+    HeapTuple read(Tuplestorestate* table, TupleTableSlot* slot) const {
+        if (table == nullptr) return nullptr;
+        const MemoryContext before = MemoryContextSwitchTo(own);
+        const bool found = tuplestore_gettupleslot(table, true, false, slot);
+        MemoryContextSwitchTo(before);
+        if (!found) return nullptr;
         bool must_free = false;
         return ExecFetchSlotHeapTuple(slot, false, &must_free);
     }
@@ -237,6 +243,7 @@ struct Evaluation {
     const WrittenRows& rows;
     RowTags& tags;
     core::Id128 space;
+    Tuplestorestate* pairs;    // for the condition
     Tuplestorestate* changed;  // where the cascade wants them
     MemoryContext scratch;     // for one pair, or some
     bool any;
@@ -265,8 +272,8 @@ void take_all(Evaluation& e) {
     reader.end();
 }
 
-Tuplestorestate* pairs_of(Evaluation& e, TupleDesc description) {
-    Tuplestorestate* pairs = tuplestore_begin_heap(false, false, work_mem);
+void collect_pairs(Evaluation& e, TupleDesc description) {
+    e.pairs = tuplestore_begin_heap(false, false, work_mem);
     RowReader reader(e.rows);
     const TupleDesc row_description = RelationGetDescr(e.rows.relation);
     const MemoryContext before = MemoryContextSwitchTo(e.scratch);
@@ -278,12 +285,11 @@ Tuplestorestate* pairs_of(Evaluation& e, TupleDesc description) {
             nulls[i] = row[i] == nullptr;
             if (!nulls[i]) values[i] = heap_copy_tuple_as_datum(row[i], row_description);
         }
-        tuplestore_putvalues(pairs, description, values, nulls);
+        tuplestore_putvalues(e.pairs, description, values, nulls);
         MemoryContextReset(e.scratch);
     }
     MemoryContextSwitchTo(before);
     reader.end();
-    return pairs;
 }
 
 /// A row inside a composite value. `header` is the caller's, for the tuple to be in.
@@ -382,7 +388,8 @@ void evaluate(Evaluation& e, Kept* kept) {
     if (e.spec.has_condition()) {
         const Oid row_type = e.rows.relation->rd_rel->reltype;
         TupleDesc description = pair_description(row_type);
-        register_rows(kPairs, InvalidOid, description, pairs_of(e, description));
+        collect_pairs(e, description);
+        register_rows(kPairs, InvalidOid, description, e.pairs);
         SPIPlanPtr plan = kept != nullptr ? kept->condition : nullptr;
         if (plan == nullptr) {
             plan = prepare_condition(e.spec.condition);
@@ -425,6 +432,10 @@ void evaluate_as_owner(Evaluation& e, Kept* kept) {
     PushActiveSnapshot(GetTransactionSnapshot());
     SPI_connect();
     evaluate(e, kept);
+    // Of what was spilled, files are open until here.
+    for (Tuplestorestate* rows : {e.pairs, e.changed}) {
+        if (rows != nullptr) tuplestore_end(rows);
+    }
     SPI_finish();
     PopActiveSnapshot();
     AtEOXact_GUC(false, settings);
@@ -492,12 +503,12 @@ void warn(const WatchSpec& spec, Relation relation, const char* message) {
 void check_watch_sql(const WatchSpec& spec, Relation relation) {
     const WrittenRows none{relation, nullptr, nullptr, nullptr, nullptr};
     RowTags* tags = parse_row_tags(relation, nullptr, 0, true);
-    Evaluation e{spec, none, *tags, space_id(), nullptr, nullptr, false};
+    Evaluation e{spec, none, *tags, space_id(), nullptr, nullptr, nullptr, false};
     in_subtransaction([&e] { evaluate_as_owner(e, nullptr); });
 }
 
 void run_watch_sql(const WatchSpec& spec, const Trigger& trigger, const WrittenRows& rows, RowTags& tags) {
-    Evaluation e{spec, rows, tags, space_id(), nullptr, nullptr, false};
+    Evaluation e{spec, rows, tags, space_id(), nullptr, nullptr, nullptr, false};
     char message[1024] = "";
     bool failed = false;
     try {
@@ -512,7 +523,7 @@ void run_watch_sql(const WatchSpec& spec, const Trigger& trigger, const WrittenR
         pg_snprintf(message, sizeof message, "out of memory");
     }
     if (!failed) return;
-    Evaluation again{spec, rows, tags, space_id(), nullptr, nullptr, false};
+    Evaluation again{spec, rows, tags, space_id(), nullptr, nullptr, nullptr, false};
     again.scratch =
         AllocSetContextCreate(CurrentMemoryContext, "cache_ext rows of a watch", ALLOCSET_DEFAULT_SIZES);
     invalidate_in_place(again);

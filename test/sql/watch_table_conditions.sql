@@ -51,9 +51,11 @@ CALL run('UPDATE product SET price = 1 WHERE id = 3');
 -- Both.
 SELECT watch_table('product', '{all}', 'new.price > 5', 'SELECT ''p:'' || id FROM changed');
 CALL run('UPDATE product SET price = id * 3');
--- Cursors of thousands.
+-- Thousands, which do not fit into memory.
+SET work_mem = '64kB';
 CALL run('INSERT INTO product SELECT g, 6 FROM generate_series(1001, 5000) g');
 CALL run('UPDATE product SET price = 6, id = -id WHERE id > 1000');
+RESET work_mem;
 -- The row type may change.
 ALTER TABLE product DROP COLUMN note, ADD COLUMN extra text DEFAULT 'e';
 CALL run('UPDATE product SET price = 7 WHERE id = 3');
