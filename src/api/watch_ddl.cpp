@@ -109,6 +109,12 @@ Relation open_table(Oid relation) {
     pg_unreachable();
 }
 
+/// Whether the SQL of a watch fails for what has nothing to do with its table's columns. It has failed before, then, and is told of as it runs.
+bool is_foreign_failure(int sqlstate) noexcept {
+    return sqlstate == ERRCODE_UNDEFINED_TABLE || sqlstate == ERRCODE_UNDEFINED_OBJECT ||
+           sqlstate == ERRCODE_UNDEFINED_SCHEMA || sqlstate == ERRCODE_INSUFFICIENT_PRIVILEGE;
+}
+
 /// Raises an ERROR if a watch does not fit its table any more.
 void check_fit(Relation relation, const WatchSpec& spec) {
     char detail[1024] = "";
@@ -116,6 +122,7 @@ void check_fit(Relation relation, const WatchSpec& spec) {
         pg::pg_call([&] { parse_row_tags(relation, spec.tags, spec.tag_count, true); });
         if (spec.has_sql()) check_watch_sql(spec, relation);
     } catch (const pg::PgError& error) {
+        if (is_foreign_failure(error.sqlstate())) return;
         pg_snprintf(detail, sizeof detail, "%s", error.what());
     }
     if (detail[0] != '\0') raise_unfit(relation, detail);
@@ -159,14 +166,14 @@ void take_in(Oid table) {
         copy_to_members(list_nth_oid(parents, i), false);
 }
 
-/// Whatever was altered, the rows may look different now, be more, or be less.
-void table_altered(Oid table) {
+/// Whatever was altered, the rows may look different now, be more, or be less; `columns`: in other columns.
+void table_altered(Oid table, bool columns) {
     Relation relation = open_table(table);
     if (relation == nullptr) return;
     const WatchTriggers watches = watch_triggers(relation);
     for (int i = 0; i < watches.count; ++i) {
         const WatchSpec spec = watch_spec(watches.triggers[i]);
-        check_fit(relation, spec);
+        if (columns) check_fit(relation, spec);
         enable_as_planned(relation, watches.triggers[i]);
         invalidate_broadly(spec);
     }
@@ -221,13 +228,19 @@ void command_ended(const EventTriggerData& data) {
         default:
             break;
     }
+    const bool altered = data.tag == CMDTAG_ALTER_TABLE || data.tag == CMDTAG_ALTER_FOREIGN_TABLE;
+    // Only where there is a new relation between tables: while a dump is restored, which brings all of the triggers, none may be there already.
+    const bool may_come_under =
+        !altered || has_subcommand(data.parsetree, {AT_AttachPartition, AT_AddInherit});
+    const bool columns =
+        IsA(data.parsetree, RenameStmt) || has_subcommand(data.parsetree, {AT_AlterColumnType});
     const Concerned concerned = ask(kCommandsQuery);
     for (int i = 0; i < list_length(concerned.triggers); ++i)
         trigger_created(list_nth_oid(concerned.triggers, i));
     for (int i = 0; i < list_length(concerned.relations); ++i) {
         const Oid relation = list_nth_oid(concerned.relations, i);
-        take_in(relation);
-        if (data.tag == CMDTAG_ALTER_TABLE || data.tag == CMDTAG_ALTER_FOREIGN_TABLE) table_altered(relation);
+        if (may_come_under) take_in(relation);
+        if (altered) table_altered(relation, columns);
     }
     if (has_subcommand(data.parsetree, {AT_DetachPartition, AT_DetachPartitionFinalize, AT_DropInherit}))
         drop_orphans();
@@ -236,7 +249,7 @@ void command_ended(const EventTriggerData& data) {
 void objects_dropped(const EventTriggerData& data) {
     const Concerned dropped = ask(kDroppedQuery);
     for (int i = 0; i < list_length(dropped.relations); ++i)
-        table_altered(list_nth_oid(dropped.relations, i));
+        table_altered(list_nth_oid(dropped.relations, i), true);
     // With the trigger went what it said. Those that ALTER TABLE drops are copies, of which the end of the command sees more.
     if (dropped.watch_dropped && data.tag != CMDTAG_ALTER_TABLE) invalidate_everything(space_id());
 }
