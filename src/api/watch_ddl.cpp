@@ -18,6 +18,7 @@ extern "C" {
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
 #include "commands/event_trigger.h"
 #include "executor/spi.h"
@@ -166,8 +167,7 @@ void take_in(Oid table) {
         copy_to_members(list_nth_oid(parents, i), false);
 }
 
-/// Whatever was altered, the rows may look different now, be more, or be less; `columns`: in other columns.
-void table_altered(Oid table, bool columns) {
+void check_watches(Oid table, bool columns) {
     Relation relation = open_table(table);
     if (relation == nullptr) return;
     const WatchTriggers watches = watch_triggers(relation);
@@ -178,6 +178,17 @@ void table_altered(Oid table, bool columns) {
         invalidate_broadly(spec);
     }
     table_close(relation, NoLock);
+}
+
+/// Whatever was altered, the rows may look different now, be more, or be less; `columns`: in other columns. So may those of the tables below it, and
+/// the ones above have them too.
+void table_altered(Oid table, bool columns) {
+    if (Relation relation = open_table(table); relation != nullptr) {
+        table_close(relation, NoLock);
+        const List* tables = find_all_inheritors(table, NoLock, nullptr);
+        for (int i = 0; i < list_length(tables); ++i)
+            check_watches(list_nth_oid(tables, i), columns);
+    }
     const List* parents = parents_of(table);
     for (int i = 0; i < list_length(parents); ++i)
         invalidate_watches(list_nth_oid(parents, i));
