@@ -63,7 +63,10 @@ ALTER TABLE product ALTER COLUMN id TYPE bigint;
 ALTER TABLE product RENAME TO products;
 ALTER TABLE products RENAME TO product;
 SELECT tgname AS name FROM pg_trigger WHERE tgrelid = 'product'::regclass AND tgname LIKE '%row' \gset
+-- The message has a number in it.
+\set VERBOSITY sqlstate
 ALTER TRIGGER :"name" ON product RENAME TO something;
+\set VERBOSITY default
 BEGIN;
 SELECT unwatch_table('product');
 ALTER TABLE product RENAME COLUMN id TO number;
