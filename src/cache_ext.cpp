@@ -2,6 +2,7 @@
 
 #include "api/cached_function.hpp"
 #include "api/policies.hpp"
+#include "api/watch_sql.hpp"
 #include "pg/attach.hpp"
 #include "pg/guard.hpp"
 #include "pg/identity.hpp"
@@ -32,5 +33,6 @@ extern "C" void _PG_init() {
     pg::init_observe();
     api::init_policies();
     api::init_cached_functions();
+    api::init_watch_sql();
     worker::init_worker();
 }

@@ -193,7 +193,7 @@ SELECT cache_exists('deps'), reason, name, relation, status FROM explain_invalid
 CALL fill('SELECT count(*) FROM b');
 BEGIN;
 UPDATE b SET v = v;
-SELECT reason, name, relation::regclass, at FROM explain_invalidation('deps');
+SELECT reason, name, relation::regclass, at IS NULL AS uncommitted FROM explain_invalidation('deps');
 ROLLBACK;
 
 -- Its own tags are not shown, and users' tags do not reach them.

@@ -1,0 +1,17 @@
+-- Last, so that they do not fire for what this script itself creates.
+
+CREATE EVENT TRIGGER cache_ext_watch_start ON ddl_command_start WHEN TAG IN ('ALTER TABLE')
+EXECUTE FUNCTION cache_ext_internal.watch_ddl();
+ALTER EVENT TRIGGER cache_ext_watch_start ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER cache_ext_watch_start IS 'sees partitions of watched tables that are detached concurrently';
+
+CREATE EVENT TRIGGER cache_ext_watch_end ON ddl_command_end
+WHEN TAG IN ('ALTER TABLE', 'ALTER FOREIGN TABLE', 'CREATE TABLE', 'CREATE FOREIGN TABLE', 'CREATE SCHEMA', 'CREATE TRIGGER', 'ALTER TRIGGER', 'ALTER TYPE',
+             'ALTER DOMAIN')
+EXECUTE FUNCTION cache_ext_internal.watch_ddl();
+ALTER EVENT TRIGGER cache_ext_watch_end ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER cache_ext_watch_end IS 'sees changed definitions of watched tables';
+
+CREATE EVENT TRIGGER cache_ext_watch_drop ON sql_drop EXECUTE FUNCTION cache_ext_internal.watch_ddl();
+ALTER EVENT TRIGGER cache_ext_watch_drop ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER cache_ext_watch_drop IS 'sees dropped tables and columns';

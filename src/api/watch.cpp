@@ -1,0 +1,148 @@
+#include "api/watch.hpp"
+
+#include "api/context.hpp"
+#include "api/row_tags.hpp"
+
+extern "C" {
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_depend.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_trigger.h"
+#include "nodes/value.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+}
+
+namespace cache_ext::api {
+
+namespace {
+
+constexpr int kFirstTag = 5;  // the arguments before are the spec's other members
+
+constexpr char kInternalSchema[] = "cache_ext_internal";
+constexpr char kTableFunction[] = "watched_table_changed";
+constexpr char kMemberFunction[] = "watched_member_changed";
+
+/// A template whose parse ends at the first field has one.
+int find_nothing(void* /*context*/, const char* /*name*/, Oid& /*type*/) { return 0; }
+
+/// Calls `visit` with each trigger that depends on the function, until it says that it is enough.
+template <class Visit>
+void visit_triggers_of(Oid function, Visit&& visit) {
+    if (!OidIsValid(function)) return;
+    Relation depend = table_open(DependRelationId, AccessShareLock);
+    ScanKeyData key[2];
+    ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
+                ObjectIdGetDatum(ProcedureRelationId));
+    ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(function));
+    SysScanDesc scan = systable_beginscan(depend, DependReferenceIndexId, true, nullptr, 2, key);
+    for (HeapTuple tuple; HeapTupleIsValid(tuple = systable_getnext(scan));) {
+        const auto* row = reinterpret_cast<Form_pg_depend>(GETSTRUCT(tuple));
+        if (row->classid == TriggerRelationId && visit(row->objid)) break;
+    }
+    systable_endscan(scan);
+    table_close(depend, AccessShareLock);
+}
+
+}  // namespace
+
+Oid watch_function(WatchRole role) {
+    const Oid schema = get_namespace_oid(kInternalSchema, true);
+    if (!OidIsValid(schema)) return InvalidOid;
+    oidvector* none = buildoidvector(nullptr, 0);
+    return GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
+                           CStringGetDatum(role == WatchRole::kTable ? kTableFunction : kMemberFunction),
+                           PointerGetDatum(none), ObjectIdGetDatum(schema));
+}
+
+WatchRole watch_role(const Trigger& trigger) {
+    if (trigger.tgnargs < kFirstTag || !OidIsValid(trigger.tgfoid)) return WatchRole::kNone;
+    if (trigger.tgfoid != watch_function(WatchRole::kTable))
+        return trigger.tgfoid == watch_function(WatchRole::kMember)
+                   ? (trigger.tgisclone ? WatchRole::kClone : WatchRole::kMember)
+                   : WatchRole::kNone;
+    return trigger.tgisclone ? WatchRole::kClone : WatchRole::kTable;
+}
+
+WatchSpec watch_spec(const Trigger& trigger) {
+    char** a = trigger.tgargs;
+    return {a[0], a[1], a[2], a[3], a[4], a + kFirstTag, trigger.tgnargs - kFirstTag};
+}
+
+List* watch_arguments(const WatchSpec& spec) {
+    List* arguments = NIL;
+    for (const char* text : {spec.id, spec.owner, spec.search_path, spec.condition, spec.cascade})
+        arguments = lappend(arguments, makeString(pstrdup(text)));
+    for (int i = 0; i < spec.tag_count; ++i)
+        arguments = lappend(arguments, makeString(pstrdup(spec.tags[i])));
+    return arguments;
+}
+
+bool has_row_tags(const WatchSpec& spec) {
+    for (int i = 0; i < spec.tag_count; ++i) {
+        TagTemplate t;
+        const char* missing = nullptr;
+        if (parse_template(spec.tags[i], find_nothing, nullptr, t, missing) != TemplateFault::kNone)
+            return true;
+    }
+    return false;
+}
+
+void invalidate_broadly(const WatchSpec& spec) {
+    const core::Id128 space = space_id();
+    if (spec.has_cascade() || spec.tag_count == 0 || has_row_tags(spec)) {
+        invalidate_everything(space);
+        return;
+    }
+    for (int i = 0; i < spec.tag_count; ++i) {
+        TagTemplate t;
+        const char* missing = nullptr;
+        parse_template(spec.tags[i], find_nothing, nullptr, t, missing);
+        invalidate_tag(space, t.text());
+    }
+}
+
+bool any_watch() {
+    bool any = false;
+    for (const WatchRole role : {WatchRole::kTable, WatchRole::kMember}) {
+        if (!any) visit_triggers_of(watch_function(role), [&any](Oid /*trigger*/) { return any = true; });
+    }
+    return any;
+}
+
+List* member_triggers() {
+    List* triggers = NIL;
+    visit_triggers_of(watch_function(WatchRole::kMember), [&triggers](Oid trigger) {
+        triggers = lappend_oid(triggers, trigger);
+        return false;
+    });
+    return triggers;
+}
+
+WatchTriggers watch_triggers(Relation relation) {
+    WatchTriggers found{nullptr, 0};
+    TriggerDesc* all = CopyTriggerDesc(relation->trigdesc);
+    if (all == nullptr) return found;
+    found.triggers = static_cast<Trigger*>(palloc(sizeof(Trigger) * static_cast<Size>(all->numtriggers)));
+    for (int i = 0; i < all->numtriggers; ++i) {
+        if (watch_role(all->triggers[i]) != WatchRole::kNone)
+            found.triggers[found.count++] = all->triggers[i];
+    }
+    return found;
+}
+
+const Trigger* find_trigger(const WatchTriggers& triggers, const char* name) noexcept {
+    for (int i = 0; i < triggers.count; ++i) {
+        if (std::strcmp(triggers.triggers[i].tgname, name) == 0) return &triggers.triggers[i];
+    }
+    return nullptr;
+}
+
+}  // namespace cache_ext::api

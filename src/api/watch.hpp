@@ -1,0 +1,109 @@
+#pragma once
+
+// Watched tables. A watch is made of ordinary triggers and of nothing else: they go where their table goes, also in a dump of that table alone,
+// and with it. What the watch says is in the triggers' arguments. These can be believed, though they name a role and the SQL that is to run
+// with its rights, because only who may execute the internal trigger functions can make such a trigger, and nobody is granted that:
+// watch_table makes them in the caller's place, after it has asked for what CREATE TRIGGER asks for.
+//
+// The watched table's triggers call one function, copies of them on partitions and on inheriting tables another. A trigger's name,
+// cache_ext_watch_<id>_<which>, is the same for all copies; the id tells the watches apart that meet on one partition.
+
+#include "core/ref.hpp"
+#include "core/store.hpp"
+#include "pg/prelude.hpp"
+
+extern "C" {
+#include "commands/trigger.h"
+#include "nodes/pg_list.h"
+#include "utils/relcache.h"
+}
+
+namespace cache_ext::api {
+
+inline constexpr char kWatchPrefix[] = "cache_ext_watch_";
+
+/// What a watch says, as its triggers' arguments have it, in this order. Texts that are not given are empty.
+struct WatchSpec {
+    const char* id;
+    const char* owner;        ///< with whose rights condition and cascade run
+    const char* search_path;  ///< in which they were written
+    const char* condition;
+    const char* cascade;
+    char** tags;
+    int tag_count;
+
+    bool has_condition() const noexcept { return *condition != '\0'; }
+    bool has_cascade() const noexcept { return *cascade != '\0'; }
+    bool has_sql() const noexcept { return has_condition() || has_cascade(); }
+};
+
+/// What a trigger is to watches.
+enum class WatchRole : std::uint8_t {
+    kNone,
+    kTable,   ///< the watched table's own
+    kMember,  ///< a copy on a table below it
+    kClone,   ///< a copy that the server makes and drops
+};
+
+WatchRole watch_role(const Trigger& trigger);
+
+/// What the trigger says; points into it. Only for one of a watch.
+WatchSpec watch_spec(const Trigger& trigger);
+
+/// The same as arguments.
+List* watch_arguments(const WatchSpec& spec);
+
+/// Whether any of the tags depends on the row.
+bool has_row_tags(const WatchSpec& spec);
+
+/// Invalidates whatever a change of the table may concern: its tags, or everything where they depend on rows or on a query.
+void invalidate_broadly(const WatchSpec& spec);
+
+/// The function of the triggers on watched tables, or of the copies; InvalidOid where there is no such extension.
+Oid watch_function(WatchRole role);
+
+/// Whether any trigger in this database belongs to a watch.
+bool any_watch();
+
+/// The OIDs of the copies, of all watches.
+List* member_triggers();
+
+/// The triggers of a relation that belong to watches, copied: the server's own list may go while others are changed.
+struct WatchTriggers {
+    Trigger* triggers;
+    int count;
+};
+WatchTriggers watch_triggers(Relation relation);
+
+/// The trigger of that name, or null.
+const Trigger* find_trigger(const WatchTriggers& triggers, const char* name) noexcept;
+
+/// How a trigger of a watch is to be made.
+struct WatchTriggerPlan {
+    const char* name;
+    bool row;
+    int events;  ///< TRIGGER_TYPE_INSERT and others
+    bool old_rows;
+    bool new_rows;
+    char fires;
+};
+
+/// Makes a trigger, or makes it anew, whoever calls. Takes the lock that CREATE TRIGGER takes.
+void make_watch_trigger(Oid relation, const WatchTriggerPlan& plan, WatchRole role, List* arguments);
+
+/// The triggers of the watch that the table is to have.
+List* plan_watch(const WatchSpec& spec);
+
+/// Drops a trigger. Takes the lock that DROP TRIGGER takes.
+void drop_watch_trigger(Oid trigger);
+
+/// Makes copies of a table's watches on all tables below it; of those that are there only where `replace`.
+void copy_to_members(Oid relation, bool replace);
+
+/// Drops the copies whose original is gone, or is not above them any more, and invalidates what they stood for.
+void drop_orphans();
+
+/// The tables that a relation inherits from, or is a partition of.
+List* parents_of(Oid relation);
+
+}  // namespace cache_ext::api

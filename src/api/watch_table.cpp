@@ -1,0 +1,195 @@
+// watch_table, unwatch_table, and what cache_watches shows.
+//
+// Step 13 of the protocol: a write that ran before the table was watched has invalidated nothing, and somebody whose snapshot is older may
+// still be computing from what was there before. The stamp that the watching transaction takes for itself is enough. To make a trigger it
+// has the SHARE ROW EXCLUSIVE lock of each table to its end, which waits for all who have written it, prepared transactions too, and whoever
+// writes it later gets the lock after this transaction is visible, and so fires the trigger. So every write without an invalidation is of a
+// transaction that ended before this one could commit. What was computed under a snapshot that does not see this one end is born before
+// its stamp, and dead; what was computed under a later one reflects all of those writes. Entries that are there and leases are held
+// against the same stamp. Only tags of the watch have to be stamped, if all are known beforehand.
+
+#include "api/args.hpp"
+#include "api/row_tags.hpp"
+#include "api/watch.hpp"
+#include "api/watch_sql.hpp"
+#include "pg/guard.hpp"
+
+extern "C" {
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/catalog.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+}
+
+namespace cache_ext::api {
+
+namespace {
+
+[[noreturn]] void raise_kind(const char* name, const char* what, const char* hint) {
+    ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("cannot watch %s \"%s\"", what, name),
+                    errhint("%s", hint)));
+    pg_unreachable();
+}
+
+/// Whether the relation can have been written without a trigger's firing, or has no rows of its own.
+void check_kind(Relation relation) {
+    const char* name = RelationGetRelationName(relation);
+    switch (relation->rd_rel->relkind) {
+        case RELKIND_RELATION:
+        case RELKIND_PARTITIONED_TABLE:
+            break;
+        case RELKIND_VIEW:
+            raise_kind(name, "view",
+                       "A view has no rows of its own: watch the tables that it reads. Writing through it "
+                       "fires their triggers.");
+        case RELKIND_MATVIEW:
+            raise_kind(name, "materialized view",
+                       "Triggers do not see REFRESH: call invalidate_cache_by_tags after it.");
+        case RELKIND_FOREIGN_TABLE:
+            raise_kind(name, "foreign table", "What is changed on the other server is not seen here.");
+        default:
+            raise_kind(name, "relation", "Only tables can be watched.");
+    }
+    if (relation->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
+        raise_kind(name, "temporary table", "What is computed from temporary tables is not to be cached.");
+    if (IsCatalogRelation(relation)) {
+        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                        errmsg("permission denied: \"%s\" is a system catalog", name)));
+    }
+}
+
+/// The table of the first argument, locked as CREATE TRIGGER locks it. Who may not create a trigger on it does not get so far.
+Relation table_argument(FunctionCallInfo fcinfo, const char* caller) {
+    require_argument(fcinfo, 0, "watched table");
+    PreventCommandIfReadOnly(caller);
+    const Oid table = PG_GETARG_OID(0);
+    const char* name = get_rel_name(table);
+    if (name != nullptr && pg_class_aclcheck(table, GetUserId(), ACL_TRIGGER) != ACLCHECK_OK) {
+        ereport(ERROR,
+                (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for table %s", name),
+                 errdetail("A watch is made of triggers: it needs the privilege TRIGGER.")));
+    }
+    Relation relation = try_relation_open(table, ShareRowExclusiveLock);
+    if (relation == nullptr) {
+        ereport(ERROR,
+                (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", table)));
+    }
+    check_kind(relation);
+    return relation;
+}
+
+/// The own triggers of the watch on this very table.
+WatchTriggers own_triggers(Relation relation) {
+    WatchTriggers triggers = watch_triggers(relation);
+    const auto end = std::remove_if(triggers.triggers, triggers.triggers + triggers.count,
+                                    [](const Trigger& t) { return watch_role(t) != WatchRole::kTable; });
+    triggers.count = static_cast<int>(end - triggers.triggers);
+    return triggers;
+}
+
+/// A text argument, or an empty text. Not for anything that may be empty otherwise.
+const char* optional_text(FunctionCallInfo fcinfo, int number, const char* what) {
+    if (PG_ARGISNULL(number)) return "";
+    const char* given = text_to_cstring(PG_GETARG_TEXT_PP(number));
+    if (std::strspn(given, " \t\r\n") == std::strlen(given)) {
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("%s of a watch must not be empty", what), errhint("Pass null for none.")));
+    }
+    return given;
+}
+
+WatchSpec spec_argument(FunctionCallInfo fcinfo, const WatchTriggers& present, Oid table) {
+    WatchSpec spec{"", "", "", "", "", nullptr, 0};
+    // A dump keeps the id, so it may be another number than the table's now.
+    spec.id = present.count > 0 ? watch_spec(present.triggers[0]).id : psprintf("%u", table);
+    spec.condition = optional_text(fcinfo, 2, "condition");
+    spec.cascade = optional_text(fcinfo, 3, "cascade");
+    if (spec.has_sql()) {
+        spec.owner = GetUserNameFromId(GetUserId(), false);
+        spec.search_path = GetConfigOption("search_path", false, false);
+    }
+    const Texts tags = tags_argument(fcinfo, 1, static_cast<int>(core::kMaxTags));
+    spec.tags = static_cast<char**>(palloc(sizeof(char*) * static_cast<Size>(std::max(tags.count, 1))));
+    for (const std::string_view tag : tags)
+        spec.tags[spec.tag_count++] = pnstrdup(tag.data(), tag.size());
+    if (spec.tag_count == 0 && !spec.has_cascade()) {
+        ereport(
+            ERROR,
+            (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a watch needs tags or a cascade"),
+             errhint("Pass the tags that a change of the table is to invalidate, such as '{products}'.")));
+    }
+    return spec;
+}
+
+}  // namespace
+
+CACHE_EXT_FUNCTION(watch_table) {
+    Relation relation = table_argument(fcinfo, "watch_table()");
+    const Oid table = RelationGetRelid(relation);
+    const WatchTriggers present = own_triggers(relation);
+    const WatchSpec spec = spec_argument(fcinfo, present, table);
+    parse_row_tags(relation, spec.tags, spec.tag_count, true);
+    if (spec.has_sql()) check_watch_sql(spec, relation);
+    // All tables below it too, from above: whoever takes them in this order waits for nobody who waits for it.
+    find_all_inheritors(table, ShareRowExclusiveLock, nullptr);
+    relation_close(relation, NoLock);
+
+    const List* plans = plan_watch(spec);
+    for (int i = 0; i < present.count; ++i) {
+        const auto is_same = [&](int p) {
+            return std::strcmp(static_cast<const WatchTriggerPlan*>(list_nth(plans, p))->name,
+                               present.triggers[i].tgname) == 0;
+        };
+        bool stays = false;
+        for (int p = 0; p < list_length(plans); ++p)
+            stays = stays || is_same(p);
+        if (!stays) drop_watch_trigger(present.triggers[i].tgoid);
+    }
+    for (int p = 0; p < list_length(plans); ++p) {
+        make_watch_trigger(table, *static_cast<const WatchTriggerPlan*>(list_nth(plans, p)),
+                           WatchRole::kTable, watch_arguments(spec));
+    }
+    copy_to_members(table, true);
+    drop_orphans();
+    invalidate_broadly(spec);
+    PG_RETURN_VOID();
+}
+
+CACHE_EXT_FUNCTION(unwatch_table) {
+    Relation relation = table_argument(fcinfo, "unwatch_table()");
+    const WatchTriggers present = own_triggers(relation);
+    relation_close(relation, NoLock);
+    for (int i = 0; i < present.count; ++i)
+        drop_watch_trigger(present.triggers[i].tgoid);
+    drop_orphans();
+    PG_RETURN_BOOL(present.count > 0);
+}
+
+/// The arguments of a trigger, from pg_trigger's own form: each ends with a zero byte.
+CACHE_EXT_FUNCTION(trigger_arguments) {
+    if (PG_ARGISNULL(0)) PG_RETURN_NULL();
+    const bytea* packed = PG_GETARG_BYTEA_PP(0);
+    const char* at = VARDATA_ANY(packed);
+    const char* const end = at + VARSIZE_ANY_EXHDR(packed);
+    ArrayBuildState* arguments = initArrayResult(TEXTOID, CurrentMemoryContext, false);
+    while (at < end) {
+        const std::size_t bytes = strnlen(at, static_cast<std::size_t>(end - at));
+        accumArrayResult(arguments, PointerGetDatum(cstring_to_text_with_len(at, static_cast<int>(bytes))),
+                         false, TEXTOID, CurrentMemoryContext);
+        at += bytes + 1;
+    }
+    PG_RETURN_DATUM(makeArrayResult(arguments, CurrentMemoryContext));
+}
+
+}  // namespace cache_ext::api

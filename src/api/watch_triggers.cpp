@@ -1,0 +1,223 @@
+// Making, copying and dropping the triggers that watches are made of.
+
+#include "api/watch.hpp"
+
+extern "C" {
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_trigger.h"
+#include "nodes/makefuncs.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+}
+
+namespace cache_ext::api {
+
+namespace {
+
+constexpr char kOldRows[] = "cache_ext_old_rows";
+constexpr char kNewRows[] = "cache_ext_new_rows";
+
+TriggerTransition* transition(const char* name, bool is_new) {
+    auto* node = makeNode(TriggerTransition);
+    node->name = pstrdup(name);
+    node->isNew = is_new;
+    node->isTable = true;
+    return node;
+}
+
+WatchTriggerPlan plan_of(const Trigger& trigger) {
+    return {trigger.tgname,
+            TRIGGER_FOR_ROW(trigger.tgtype),
+            trigger.tgtype & TRIGGER_TYPE_EVENT_MASK,
+            trigger.tgoldtable != nullptr,
+            trigger.tgnewtable != nullptr,
+            trigger.tgenabled};
+}
+
+void add_plan(List*& plans, const WatchSpec& spec, const char* which, WatchTriggerPlan plan) {
+    auto* copy = static_cast<WatchTriggerPlan*>(palloc(sizeof(WatchTriggerPlan)));
+    *copy = plan;
+    copy->name = psprintf("%s%s_%s", kWatchPrefix, spec.id, which);
+    plans = lappend(plans, copy);
+}
+
+/// Copies the watches of a table to one below it.
+void copy_to_member(const WatchTriggers& originals, Oid relation, bool replace) {
+    // It may be going just now, where only the list of inheritors and no lock says that it is there.
+    Relation member = try_table_open(relation, replace ? ShareRowExclusiveLock : AccessShareLock);
+    if (member == nullptr) return;
+    const WatchTriggers present = watch_triggers(member);
+    const bool is_partition = member->rd_rel->relispartition;
+    // What is cached depends on no temporary table.
+    const bool is_temporary = member->rd_rel->relpersistence == RELPERSISTENCE_TEMP;
+    const bool is_foreign = member->rd_rel->relkind == RELKIND_FOREIGN_TABLE;
+    const char* name = pstrdup(RelationGetRelationName(member));
+    table_close(member, NoLock);
+    for (int i = 0; i < originals.count; ++i) {
+        const Trigger& original = originals.triggers[i];
+        WatchTriggerPlan plan = plan_of(original);
+        // There are no such triggers on foreign tables.
+        if (is_foreign) plan.events &= ~TRIGGER_TYPE_TRUNCATE;
+        if (plan.events == 0) continue;
+        if (is_foreign && (plan.old_rows || plan.new_rows)) {
+            ereport(
+                ERROR,
+                (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                 errmsg("a watch with a condition or a cascade cannot include foreign table \"%s\"", name),
+                 errhint("Watch the table without them, or the other partitions one by one.")));
+        }
+        // The server itself copies row triggers to partitions.
+        if (is_temporary || (plan.row && is_partition)) continue;
+        if (!replace && find_trigger(present, plan.name) != nullptr) continue;
+        make_watch_trigger(relation, plan, WatchRole::kMember, watch_arguments(watch_spec(original)));
+    }
+}
+
+/// The relation and the name of a trigger. False: it is gone.
+bool look_up_trigger(Oid trigger, Oid& relation, NameData& name) {
+    Relation catalog = table_open(TriggerRelationId, AccessShareLock);
+    ScanKeyData key;
+    ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(trigger));
+    SysScanDesc scan = systable_beginscan(catalog, TriggerOidIndexId, true, nullptr, 1, &key);
+    HeapTuple tuple = systable_getnext(scan);
+    const bool found = HeapTupleIsValid(tuple);
+    if (found) {
+        const auto* row = reinterpret_cast<Form_pg_trigger>(GETSTRUCT(tuple));
+        relation = row->tgrelid;
+        name = row->tgname;
+    }
+    systable_endscan(scan);
+    table_close(catalog, AccessShareLock);
+    return found;
+}
+
+bool has_original(Oid relation, const char* name) {
+    const List* parents = parents_of(relation);
+    bool found = false;
+    for (int i = 0; i < list_length(parents) && !found; ++i) {
+        Relation parent = try_table_open(list_nth_oid(parents, i), AccessShareLock);
+        if (parent == nullptr) continue;
+        found = find_trigger(watch_triggers(parent), name) != nullptr;
+        table_close(parent, NoLock);
+    }
+    return found;
+}
+
+}  // namespace
+
+List* plan_watch(const WatchSpec& spec) {
+    constexpr int kRows = TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE;
+    List* plans = NIL;
+    const bool by_row = has_row_tags(spec) && !spec.has_sql();
+    // Logical replication fires no statement triggers as it applies rows: what is done for statements otherwise is done for rows there.
+    add_plan(plans, spec, "row",
+             {nullptr, true, kRows, false, false, by_row ? TRIGGER_FIRES_ALWAYS : TRIGGER_FIRES_ON_REPLICA});
+    if (spec.has_sql()) {
+        // A transition table belongs to one kind of event.
+        add_plan(plans, spec, "insert",
+                 {nullptr, false, TRIGGER_TYPE_INSERT, false, true, TRIGGER_FIRES_ALWAYS});
+        add_plan(plans, spec, "update",
+                 {nullptr, false, TRIGGER_TYPE_UPDATE, true, true, TRIGGER_FIRES_ALWAYS});
+        add_plan(plans, spec, "delete",
+                 {nullptr, false, TRIGGER_TYPE_DELETE, true, false, TRIGGER_FIRES_ALWAYS});
+        add_plan(plans, spec, "truncate",
+                 {nullptr, false, TRIGGER_TYPE_TRUNCATE, false, false, TRIGGER_FIRES_ALWAYS});
+    } else {
+        add_plan(plans, spec, "statement",
+                 {nullptr, false, kRows | TRIGGER_TYPE_TRUNCATE, false, false, TRIGGER_FIRES_ALWAYS});
+    }
+    return plans;
+}
+
+void make_watch_trigger(Oid relation, const WatchTriggerPlan& plan, WatchRole role, List* arguments) {
+    auto* statement = makeNode(CreateTrigStmt);
+    statement->replace = true;
+    statement->trigname = pstrdup(plan.name);
+    statement->relation =
+        makeRangeVar(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation), -1);
+    statement->args = arguments;
+    statement->row = plan.row;
+    statement->timing = TRIGGER_TYPE_AFTER;
+    statement->events = static_cast<int16>(plan.events);
+    if (plan.old_rows)
+        statement->transitionRels = lappend(statement->transitionRels, transition(kOldRows, false));
+    if (plan.new_rows)
+        statement->transitionRels = lappend(statement->transitionRels, transition(kNewRows, true));
+
+    // The functions are nobody's to execute. Whether the caller may do this has been asked before.
+    Oid user = InvalidOid;
+    int context = 0;
+    GetUserIdAndSecContext(&user, &context);
+    SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
+    CreateTriggerFiringOn(statement, nullptr, relation, InvalidOid, InvalidOid, InvalidOid,
+                          watch_function(role), InvalidOid, nullptr, false, false, plan.fires);
+    SetUserIdAndSecContext(user, context);
+    CommandCounterIncrement();
+}
+
+void drop_watch_trigger(Oid trigger) {
+    const ObjectAddress address{TriggerRelationId, trigger, 0};
+    performDeletion(&address, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
+    CommandCounterIncrement();
+}
+
+void copy_to_members(Oid relation, bool replace) {
+    Relation parent = try_table_open(relation, AccessShareLock);
+    if (parent == nullptr) return;
+    const WatchTriggers originals = watch_triggers(parent);
+    table_close(parent, NoLock);
+    if (originals.count == 0) return;
+    const List* children = find_inheritance_children(relation, NoLock);
+    for (int i = 0; i < list_length(children); ++i) {
+        const Oid child = list_nth_oid(children, i);
+        copy_to_member(originals, child, replace);
+        copy_to_members(child, replace);
+    }
+}
+
+void drop_orphans() {
+    // Those below an orphan become orphans with it.
+    for (bool dropped = true; dropped;) {
+        dropped = false;
+        const List* members = member_triggers();
+        for (int i = 0; i < list_length(members); ++i) {
+            const Oid trigger = list_nth_oid(members, i);
+            Oid relation = InvalidOid;
+            NameData name;
+            if (!look_up_trigger(trigger, relation, name) || has_original(relation, NameStr(name))) continue;
+            Relation member = try_table_open(relation, AccessShareLock);
+            if (member == nullptr) continue;
+            const WatchTriggers present = watch_triggers(member);
+            table_close(member, NoLock);
+            const Trigger* found = find_trigger(present, NameStr(name));
+            if (found == nullptr || found->tgisclone) continue;
+            invalidate_broadly(watch_spec(*found));
+            drop_watch_trigger(trigger);
+            dropped = true;
+        }
+    }
+}
+
+List* parents_of(Oid relation) {
+    List* parents = NIL;
+    Relation catalog = table_open(InheritsRelationId, AccessShareLock);
+    ScanKeyData key;
+    ScanKeyInit(&key, Anum_pg_inherits_inhrelid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relation));
+    SysScanDesc scan = systable_beginscan(catalog, InheritsRelidSeqnoIndexId, true, nullptr, 1, &key);
+    for (HeapTuple tuple; HeapTupleIsValid(tuple = systable_getnext(scan));) {
+        parents = lappend_oid(parents, reinterpret_cast<Form_pg_inherits>(GETSTRUCT(tuple))->inhparent);
+    }
+    systable_endscan(scan);
+    table_close(catalog, AccessShareLock);
+    return parents;
+}
+
+}  // namespace cache_ext::api

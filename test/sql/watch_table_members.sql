@@ -1,0 +1,111 @@
+-- Partitions of watched tables, and tables that inherit from them.
+SET client_min_messages = warning;
+CREATE EXTENSION cache_ext;
+CREATE PROCEDURE run(p_statement text, INOUT gone text[] DEFAULT NULL) LANGUAGE plpgsql AS $$
+DECLARE
+    tags CONSTANT text[] := ARRAY['all', 'p:1', 'p:2', 'p:3', 'other'];
+BEGIN
+    PERFORM set_cached_data(t, '1', p_cache_tags => ARRAY[t]) FROM unnest(tags) t;
+    COMMIT;
+    EXECUTE p_statement;
+    COMMIT;
+    gone := ARRAY(SELECT t FROM unnest(tags) t WHERE NOT cache_exists(t));
+END
+$$;
+CREATE VIEW watch_triggers AS
+SELECT tgrelid::regclass AS table_name, regexp_replace(tgname, '\d+', 'N') AS trigger_name, tgenabled AS enabled, tgparentid <> 0 AS clone
+FROM pg_trigger WHERE tgname LIKE 'cache_ext_watch_%' ORDER BY tgrelid::regclass::text, 2;
+
+CREATE TABLE sale (id int, day int) PARTITION BY RANGE (day);
+CREATE TABLE sale_1 PARTITION OF sale FOR VALUES FROM (10) TO (20);
+CREATE TABLE sale_2 PARTITION OF sale FOR VALUES FROM (20) TO (30) PARTITION BY LIST (id);
+CREATE TABLE sale_2_x PARTITION OF sale_2 DEFAULT;
+SELECT watch_table('sale', ARRAY['all', 'p:{id}']);
+SELECT watched_table FROM cache_watches;
+TABLE watch_triggers;
+CALL run('INSERT INTO sale VALUES (1, 10), (2, 20)');
+CALL run('INSERT INTO sale_1 VALUES (3, 10)');
+CALL run('UPDATE sale_2 SET day = 21');
+CALL run('UPDATE sale_2_x SET day = 22');
+CALL run('UPDATE sale SET day = 11 WHERE day = 22');
+CALL run('COPY sale_1 FROM PROGRAM ''echo 3,12'' WITH (FORMAT csv)');
+CALL run('TRUNCATE sale_1');
+
+-- Partitions that come and go.
+CALL run('CREATE TABLE sale_3 PARTITION OF sale FOR VALUES FROM (30) TO (40)');
+CALL run('INSERT INTO sale_3 VALUES (3, 30)');
+CREATE TABLE sale_4 (id int, day int) PARTITION BY LIST (id);
+CREATE TABLE sale_4_x PARTITION OF sale_4 DEFAULT;
+INSERT INTO sale_4 VALUES (2, 40);
+CALL run('ALTER TABLE sale ATTACH PARTITION sale_4 FOR VALUES FROM (40) TO (50)');
+CALL run('INSERT INTO sale_4_x VALUES (3, 40)');
+CALL run('ALTER TABLE sale DETACH PARTITION sale_4');
+CALL run('INSERT INTO sale_4_x VALUES (3, 40)');
+ALTER TABLE sale DETACH PARTITION sale_3 CONCURRENTLY;
+CALL run('INSERT INTO sale_3 VALUES (3, 30)');
+CALL run('DROP TABLE sale_2_x');
+TABLE watch_triggers;
+SELECT watch_table('sale', '{all}');
+TABLE watch_triggers;
+CALL run('INSERT INTO sale_1 VALUES (3, 10)');
+CALL run('ALTER TABLE sale DETACH PARTITION sale_1');
+
+-- A partition may have a watch of its own.
+CREATE TABLE sale_5 PARTITION OF sale FOR VALUES FROM (50) TO (60);
+SELECT watch_table('sale_5', '{other}');
+CALL run('INSERT INTO sale VALUES (3, 50)');
+CALL run('INSERT INTO sale_5 VALUES (3, 50)');
+SELECT unwatch_table('sale');
+TABLE watch_triggers;
+SELECT unwatch_table('sale_5');
+DROP TABLE sale, sale_1, sale_3, sale_4;
+
+-- Inheritance.
+CREATE TABLE base (id int);
+CREATE TABLE child (more text) INHERITS (base);
+SELECT watch_table('base', ARRAY['all', 'p:{id}']);
+TABLE watch_triggers;
+CALL run('INSERT INTO child VALUES (1)');
+CALL run('UPDATE base SET id = 2');
+CALL run('UPDATE ONLY base SET id = 2');
+CREATE TABLE grandchild (id int) INHERITS (child);
+CALL run('INSERT INTO grandchild VALUES (3)');
+CREATE TABLE adopted (extra int, id int);
+INSERT INTO adopted VALUES (1, 3);
+CALL run('ALTER TABLE adopted INHERIT base');
+CALL run('UPDATE adopted SET extra = 2');
+CALL run('ALTER TABLE adopted NO INHERIT base');
+CALL run('UPDATE adopted SET extra = 3');
+CREATE TEMP TABLE passing () INHERITS (base);
+TABLE watch_triggers;
+CALL run('DROP TABLE grandchild');
+SELECT unwatch_table('base');
+TABLE watch_triggers;
+DROP TABLE base, child, adopted, passing;
+
+-- With a condition.
+CREATE TABLE sale (id int, day int) PARTITION BY RANGE (day);
+CREATE TABLE sale_1 PARTITION OF sale FOR VALUES FROM (10) TO (20);
+CREATE TABLE sale_2 (day int, gone int, id int);
+ALTER TABLE sale_2 DROP COLUMN gone;
+ALTER TABLE sale ATTACH PARTITION sale_2 FOR VALUES FROM (20) TO (30);
+SELECT watch_table('sale', ARRAY['p:{id}'], 'new.day % 2 = 0', 'SELECT ''other'' FROM changed WHERE id = 3');
+TABLE watch_triggers;
+CALL run('INSERT INTO sale VALUES (1, 10), (2, 21)');
+CALL run('INSERT INTO sale_2 VALUES (20, 3), (21, 1)');
+CALL run('UPDATE sale SET day = 12 WHERE id = 2');
+CALL run('UPDATE sale_1 SET day = 14 WHERE id = 2');
+SET session_replication_role = replica;
+CALL run('UPDATE sale SET day = 22 WHERE id = 2');
+RESET session_replication_role;
+CREATE FOREIGN DATA WRAPPER nowhere;
+CREATE SERVER nowhere FOREIGN DATA WRAPPER nowhere;
+CREATE FOREIGN TABLE sale_3 PARTITION OF sale FOR VALUES FROM (30) TO (40) SERVER nowhere;
+SELECT watch_table('sale', ARRAY['p:{id}']);
+CREATE FOREIGN TABLE sale_3 PARTITION OF sale FOR VALUES FROM (30) TO (40) SERVER nowhere;
+TABLE watch_triggers;
+SELECT watch_table('sale', ARRAY['p:{id}'], 'new.day % 2 = 0');
+DROP FOREIGN DATA WRAPPER nowhere CASCADE;
+DROP TABLE sale;
+DROP PROCEDURE run;
+DROP EXTENSION cache_ext CASCADE;
