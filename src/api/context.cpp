@@ -106,22 +106,36 @@ bool is_late(const pg::PendingSet& set) noexcept {
     return !store.pattern_allows(set.birth, set.scope, set.key);
 }
 
-bool look_up_in(const core::Scope& scope, std::string_view key, core::Version clock, Visible& found) {
+bool look_up_in(const core::Scope& scope, std::string_view key, core::Version clock, Visible& found,
+                Freshness wanted) {
     const pg::Pending& pending = pg::pending();
     if (!pending.empty()) [[unlikely]] {
-        if (const pg::PendingSet* set = pending.find_set(scope.id, key);
-            set != nullptr && may_read(*set, clock)) {
+        const pg::PendingSet* set = pending.find_set(scope.id, key);
+        if (set != nullptr && may_read(*set, clock)) {
             pg::note_cached_read();
             found.where = Visible::Where::kPending;
             found.pending = set;
             return true;
         }
+        // What the transaction has set in its place is over too, and never was anybody else's.
+        if (set != nullptr && wanted == Freshness::kStaleToo) return false;
     }
     const core::Store& store = pg::region().store();
     const core::Key name{scope.id, key, store.key_hash(scope.id, key)};
-    const core::Timestamp now = coarse_now();
-    if (store.find(pg::region().base(), name, clock, now, found.entry) != core::Found::kHit) return false;
-    if (found.entry.expires_at - now <= kCoarseLag && has_expired(found.entry.expires_at)) return false;
+    if (wanted == Freshness::kFresh) {
+        const core::Timestamp now = coarse_now();
+        if (store.find(pg::region().base(), name, clock, now, found.entry) != core::Found::kHit) return false;
+        if (found.entry.expires_at - now <= kCoarseLag && has_expired(found.entry.expires_at)) return false;
+    } else {
+        const core::Found what =
+            store.find(pg::region().base(), name, clock, GetCurrentTimestamp(), found.entry);
+        if (what == core::Found::kStale) {
+            if ((!pending.empty() || pg::has_own_writes()) && invalidated_here(scope, key)) return false;
+            found.where = Visible::Where::kRegion;
+            return found.stale = true;
+        }
+        if (what != core::Found::kHit) return false;
+    }
     if ((!pending.empty() || pg::has_own_writes()) && invalidated_here(scope, key)) [[unlikely]]
         return false;
     pg::note_cached_entry(scope, key, found.entry);
@@ -129,22 +143,23 @@ bool look_up_in(const core::Scope& scope, std::string_view key, core::Version cl
     return true;
 }
 
-Visible look_up(std::string_view key) {
+Visible look_up(std::string_view key, Freshness wanted) {
     Visible found;
     const core::Version clock = pg::snapshot_clock();
     if (clock == 0) return found;
     const pg::Caller& caller = pg::caller();
     if (!caller.is_shared) {
-        found.own_scope = look_up_in(own_scope(caller), key, clock, found);
+        found.own_scope = look_up_in(own_scope(caller), key, clock, found, wanted);
         if (found.own_scope) return found;
     }
-    look_up_in(shared_scope(caller), key, clock, found);
+    look_up_in(shared_scope(caller), key, clock, found, wanted);
     return found;
 }
 
-Visible look_up(std::string_view key, const core::Scope& scope) {
+Visible look_up(std::string_view key, const core::Scope& scope, Freshness wanted) {
     Visible found;
-    if (const core::Version clock = pg::snapshot_clock(); clock != 0) look_up_in(scope, key, clock, found);
+    if (const core::Version clock = pg::snapshot_clock(); clock != 0)
+        look_up_in(scope, key, clock, found, wanted);
     return found;
 }
 
@@ -161,7 +176,7 @@ void prefetch(const std::string_view* keys, int count) {
 
 void count_hit(const Visible& found) noexcept {
     core::SessionSlot& session = pg::session();
-    session.counters.add(core::Counter::kHits);
+    session.counters.add(found.stale ? core::Counter::kStaleHits : core::Counter::kHits);
     if (found.where != Visible::Where::kRegion) return;
     if (found.entry.compute_us != 0)
         session.counters.add(core::Counter::kSavedMicros, found.entry.compute_us);

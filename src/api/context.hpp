@@ -39,6 +39,9 @@ core::Timestamp coarse_now() noexcept;
 /// Whether something that ends at `expires_at` has ended, exactly.
 bool has_expired(core::Timestamp expires_at) noexcept;
 
+/// Whether a reader takes what is over, but within its grace.
+enum class Freshness : std::uint8_t { kFresh, kStaleToo };
+
 /// What the caller may read under a key.
 struct Visible {
     enum class Where : std::uint8_t { kNowhere, kPending, kRegion };
@@ -46,16 +49,18 @@ struct Visible {
     const pg::PendingSet* pending = nullptr;
     core::Lookup entry;
     bool own_scope = false;  ///< found in the caller's private scope
+    bool stale = false;      ///< within its grace: to be marked as that
 };
 
 /// Looks a key up: in the caller's scope, then in the shared one; in each the transaction's own pending work first, then the region. Only where
 /// `usable()`. May raise.
-Visible look_up(std::string_view key);
+Visible look_up(std::string_view key, Freshness wanted = Freshness::kFresh);
 /// The same in this scope alone.
-Visible look_up(std::string_view key, const core::Scope& scope);
+Visible look_up(std::string_view key, const core::Scope& scope, Freshness wanted = Freshness::kFresh);
 
 /// The same in one scope, for a reader that is at `clock`. Whether there is anything.
-bool look_up_in(const core::Scope& scope, std::string_view key, core::Version clock, Visible& found);
+bool look_up_in(const core::Scope& scope, std::string_view key, core::Version clock, Visible& found,
+                Freshness wanted = Freshness::kFresh);
 
 /// Whether somebody has invalidated what is set since it was computed, so that nobody will be given it.
 bool is_late(const pg::PendingSet& set) noexcept;

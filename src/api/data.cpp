@@ -126,7 +126,8 @@ CACHE_EXT_FUNCTION(get_cached_entry) {
     std::fill_n(nulls, int{kColumns}, true);
 
     Visible found;
-    if (read_or_miss(key, 0, values[kData], found)) {
+    const bool hit = read_or_miss(key, 0, values[kData], found, Freshness::kStaleToo);
+    if (hit) {
         // An entry that has been replaced since it was read has no tags to show and no hits.
         const pg::Caller& caller = pg::caller();
         pg::region().store().gather_hits(pg::region().base(), GetCurrentStatementStartTimestamp());
@@ -139,9 +140,11 @@ CACHE_EXT_FUNCTION(get_cached_entry) {
         values[kExpiresAt] =
             TimestampTzGetDatum(pending ? found.pending->expires_at : found.entry.expires_at);
         values[kHitCount] = Int64GetDatum(details.hits);
-        values[kIsStale] = BoolGetDatum(false);
+        values[kIsStale] = BoolGetDatum(found.stale);
         std::fill_n(nulls, int{kLease}, false);
-    } else if (core::Scope scope; reachable() && scope_for_set(key, scope)) {
+    }
+    // Who gets what is stale may refresh it.
+    if (core::Scope scope; (!hit || found.stale) && reachable() && scope_for_set(key, scope)) {
         // Nothing is stored for a lease of version 0. It says that the value may hold uncommitted rows, or that nothing is known of its age; no
         // lease at all would say that it is current.
         const core::Version birth = pg::has_written() ? 0 : pg::fill_clock();

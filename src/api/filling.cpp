@@ -2,17 +2,20 @@
 
 #include "api/context.hpp"
 #include "api/reading.hpp"
+#include "core/refresh.hpp"
 #include "pg/flight.hpp"
 #include "pg/guard.hpp"
 #include "pg/observe.hpp"
 #include "pg/settings.hpp"
 #include "pg/snapshot.hpp"
+#include "pg/testing.hpp"
 #include "pg/transaction.hpp"
 #include "pg/writes.hpp"
 
 extern "C" {
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "common/pg_prng.h"
 }
 
 namespace cache_ext::api {
@@ -76,8 +79,16 @@ struct Call {
     }
     /// The flight that the computation is.
     std::uint64_t flight_key() const noexcept { return pg::region().store().key_hash(scope.id, request.key); }
-    bool read(Datum& value, Visible& found) const {
-        return api::read(request.key, 0, value, found, place.scope);
+    bool peek(Datum& value, Visible& found, Freshness wanted = Freshness::kFresh) const {
+        return api::peek(request.key, 0, value, found, place.scope, wanted);
+    }
+    /// Serves what `peek` found.
+    Datum serve(Datum value, const Visible& found, const char* outcome) const {
+        count_hit(found);
+        // Nothing that lasts may be made of what is over.
+        if (found.stale) pg::note_cached_read();
+        log(outcome);
+        return value;
     }
     void log(const char* outcome) const { log_operation(source.log_name, request.key, outcome); }
 };
@@ -127,14 +138,15 @@ Datum fill_alone(const Call& call) {
     return fill(call, stored);
 }
 
-/// What a leader does.
-Datum fill_for_all(const Call& call, core::Landing& how) {
-    // Between the miss and the lead another one may have landed.
+/// What a leader does. `replaced` is what it refreshes, if anything.
+Datum fill_for_all(const Call& call, const Visible& replaced, core::Landing& how) {
+    // Before it led another one may have landed.
     Datum value = 0;
-    if (Visible found; call.read(value, found)) {
+    Visible found;
+    if (call.peek(value, found) &&
+        !(replaced.where == Visible::Where::kRegion && found.entry.created_at == replaced.entry.created_at)) {
         how = core::Landing::kStored;
-        call.log("hit");
-        return value;
+        return call.serve(value, found, "hit");
     }
     bool stored = false;
     pg::session().counters.add(core::Counter::kMisses);
@@ -144,16 +156,16 @@ Datum fill_for_all(const Call& call, core::Landing& how) {
 }
 
 /// The same beneath PG_TRY, through which no exception may pass. Not inlined there: what it holds need not survive a jump.
-[[gnu::noinline]] Datum fill_for_all_guarded(const Call& call, core::Landing& how) {
-    return pg::guarded([&] { return fill_for_all(call, how); });
+[[gnu::noinline]] Datum fill_for_all_guarded(const Call& call, const Visible& replaced, core::Landing& how) {
+    return pg::guarded([&] { return fill_for_all(call, replaced, how); });
 }
 
 /// The same, and lands whatever comes.
-Datum lead(const Call& call, std::uint32_t flight) {
+Datum lead(const Call& call, const Visible& replaced, std::uint32_t flight) {
     core::Landing how = core::Landing::kFailed;
     Datum value = 0;
     PG_TRY();
-    { value = fill_for_all_guarded(call, how); }
+    { value = fill_for_all_guarded(call, replaced, how); }
     PG_CATCH();
     {
         pg::land(flight, core::Landing::kFailed);
@@ -171,19 +183,56 @@ Datum fill_once(const Call& call) {
     std::uint32_t flight = 0;
     switch (pg::join_flight(call.flight_key(), call.may_fill, flight)) {
         case pg::Arrival::kLeads:
-            return lead(call, flight);
+            return lead(call, {}, flight);
         case pg::Arrival::kStored: {
             Datum value = 0;
             Visible found;
             // It may reflect what this snapshot does not see, or be gone again.
-            if (!call.read(value, found)) break;
-            call.log("shared");
-            return value;
+            if (!call.peek(value, found) && !call.peek(value, found, Freshness::kStaleToo)) break;
+            return call.serve(value, found, "shared");
         }
         case pg::Arrival::kAlone:
             break;
     }
     return fill_alone(call);
+}
+
+/// Whether a hit is so near its end that this reader refreshes it.
+bool is_due(const Visible& found) {
+    if (found.where != Visible::Where::kRegion || found.entry.compute_us == 0) return false;
+    if (pg::testing::refreshes_early()) return true;
+    const core::Timestamp remaining = found.entry.expires_at - coarse_now();
+    if (!core::may_refresh_early(remaining, found.entry.compute_us)) [[likely]]
+        return false;
+    return core::refreshes_early(remaining, found.entry.compute_us, pg_prng_double(&pg_global_prng_state));
+}
+
+/// The value of an entry that is near its end: computed again, or as it is where that cannot be done here, or is being done elsewhere.
+Datum refresh_early(Call& call, Datum value, const Visible& found) {
+    call.prepare();
+    std::uint32_t flight = 0;
+    if (call.untouched && call.may_fill &&
+        pg::lead_flight(call.flight_key(), true, flight) == core::Boarding::kLeads)
+        return lead(call, found, flight);
+    return call.serve(value, found, "hit");
+}
+
+/// The value of an entry that is past its end, but within its grace: computed again by one session, and meanwhile as it is for the others.
+Datum refresh_stale(const Call& call, Datum value, const Visible& found) {
+    if (!found.stale) return call.serve(value, found, "hit");  // somebody has just refreshed it
+    std::uint32_t flight = 0;
+    const bool may_lead = call.untouched && call.may_fill;
+    switch (pg::lead_flight(call.flight_key(), may_lead, flight)) {
+        case core::Boarding::kLeads:
+            return lead(call, found, flight);
+        case core::Boarding::kAlone:
+            // Who writes refreshes it too, if only for its own transaction until that commits.
+            if (call.may_fill && !call.untouched) return fill_alone(call);
+            break;
+        default:
+            break;
+    }
+    return call.serve(value, found, "stale hit");
 }
 
 }  // namespace
@@ -193,11 +242,13 @@ Datum read_or_fill(const SetRequest& request, const Place& place, const Source& 
     Call call{request, place, source, tracked};
     Datum value = 0;
     Visible found;
-    if (call.read(value, found)) {
-        call.log("hit");
-        return value;
+    if (call.peek(value, found)) {
+        if (is_due(found)) [[unlikely]]
+            return refresh_early(call, value, found);
+        return call.serve(value, found, "hit");
     }
     call.prepare();
+    if (call.peek(value, found, Freshness::kStaleToo)) return refresh_stale(call, value, found);
     return fill_once(call);
 }
 

@@ -6,7 +6,6 @@
 #include "api/args.hpp"
 #include "api/context.hpp"
 #include "api/matching.hpp"
-#include "api/policies.hpp"
 #include "core/glob.hpp"
 #include "pg/guard.hpp"
 #include "pg/space.hpp"
@@ -94,16 +93,13 @@ CACHE_EXT_FUNCTION(expire_cache_by_tags) {
     const pg::Caller& caller = pg::caller();
     if (caller.bypass) PG_RETURN_INT32(0);
     const core::Scope scope = own_scope(caller);
-    find_policy({});  // reads the policies if they have changed, while nothing needs to be destroyed
 
     std::vector<Match> matches =
         find_live(caller.is_shared ? Reach::everything(scope) : Reach::visible(scope, shared_scope(caller)),
                   [&tags](const Candidate& c) { return has_any(tags, c.tags); });
     for (const Match& match : matches) {
-        const Policy* policy = find_policy(match.key);
-        const bool keeps = policy != nullptr && policy->grace > 0;
-        pg::invalidate(keeps ? pg::InvalidationKind::kExpire : pg::InvalidationKind::kKey, match.scope,
-                       match.key);
+        pg::invalidate(match.has_grace ? pg::InvalidationKind::kExpire : pg::InvalidationKind::kKey,
+                       match.scope, match.key);
     }
     // What is being computed now, and would be stored later as if it were fresh.
     const core::Scope space{{}, scope.space, {}, false};

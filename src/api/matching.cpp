@@ -42,7 +42,7 @@ void for_each_live(const Reach& reach, const Predicate& matches, Found&& found) 
                     if (pending.invalidated_at(scope, e.key, tags) != 0) return;
                     if (pending.find_set(e.scope, e.key) != nullptr) return;  // counted below
                 }
-                found(scope, e.key);
+                found(scope, e.key, e.grace_ms != 0);
             });
         }
     }
@@ -54,7 +54,7 @@ void for_each_live(const Reach& reach, const Predicate& matches, Found&& found) 
         for (const Oid relation : set.relations) {
             if (std::binary_search(written.begin(), written.end(), relation)) return;
         }
-        found(set.scope, std::string_view(set.key));
+        found(set.scope, std::string_view(set.key), set.grace_ms != 0);
     });
 }
 
@@ -62,14 +62,14 @@ void for_each_live(const Reach& reach, const Predicate& matches, Found&& found) 
 
 std::int64_t count_live(const Reach& reach, const Predicate& matches) {
     std::int64_t count = 0;
-    for_each_live(reach, matches, [&count](const core::Scope&, std::string_view) { ++count; });
+    for_each_live(reach, matches, [&count](const core::Scope&, std::string_view, bool) { ++count; });
     return count;
 }
 
 std::vector<Match> find_live(const Reach& reach, const Predicate& matches) {
     std::vector<Match> found;
-    for_each_live(reach, matches, [&found](const core::Scope& scope, std::string_view key) {
-        found.push_back({scope, std::string(key)});
+    for_each_live(reach, matches, [&found](const core::Scope& scope, std::string_view key, bool has_grace) {
+        found.push_back({scope, std::string(key), has_grace});
     });
     return found;
 }

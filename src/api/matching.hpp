@@ -77,6 +77,7 @@ struct Candidate {
 struct Match {
     core::Scope scope;
     std::string key;
+    bool has_grace;
 };
 
 using Predicate = std::function<bool(const Candidate&)>;

@@ -18,11 +18,11 @@ std::uint64_t nanoseconds() noexcept {
     return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(now.tv_nsec);
 }
 
-bool read(std::string_view key, std::int64_t max_age, Datum& value, Visible& found,
-          const core::Scope* scope) {
+bool peek(std::string_view key, std::int64_t max_age, Datum& value, Visible& found, const core::Scope* scope,
+          Freshness wanted) {
     constexpr int kTries = 4;
     for (int attempt = 0; attempt < kTries; ++attempt) {
-        found = scope == nullptr ? look_up(key) : look_up(key, *scope);
+        found = scope == nullptr ? look_up(key, wanted) : look_up(key, *scope, wanted);
         if (found.where == Visible::Where::kNowhere) break;
         const bool pending = found.where == Visible::Where::kPending;
         const core::Timestamp created_at = pending ? found.pending->created_at : found.entry.created_at;
@@ -32,7 +32,6 @@ bool read(std::string_view key, std::int64_t max_age, Datum& value, Visible& fou
         } else if (!fetch(found.entry, value)) {
             continue;  // it has just gone
         }
-        count_hit(found);
         return true;
     }
     found.where = Visible::Where::kNowhere;
@@ -46,19 +45,27 @@ void log_operation(const char* what, std::string_view key, const char* outcome) 
              errhidestmt(true)));
 }
 
-bool read_or_miss(std::string_view key, std::int64_t max_age, Datum& value, Visible& found) {
+bool read_or_miss(std::string_view key, std::int64_t max_age, Datum& value, Visible& found,
+                  Freshness wanted) {
     if (!usable()) {
         pg::note_cached_read();
         if (reachable()) leave_lease(key);
         return false;
     }
-    if (read(key, max_age, value, found)) {
+    if (peek(key, max_age, value, found)) [[likely]] {
+        count_hit(found);
         log_operation("get", key, "hit");
         return true;
     }
+    // Nothing that lasts may be made of the answer, be it that there is none or one that is over.
     pg::note_cached_read();
-    pg::session().counters.add(core::Counter::kMisses);
     leave_lease(key);
+    if (wanted == Freshness::kStaleToo && peek(key, max_age, value, found, nullptr, wanted)) {
+        count_hit(found);
+        log_operation("get", key, "stale hit");
+        return true;
+    }
+    pg::session().counters.add(core::Counter::kMisses);
     log_operation("get", key, "miss");
     return false;
 }

@@ -31,6 +31,12 @@ std::int64_t lifetime(const SetRequest& request, const Policy* policy) {
         1, static_cast<std::int64_t>(static_cast<double>(policy->duration) * (1 - shorter)));
 }
 
+/// How long it may be served after that, in milliseconds.
+std::uint32_t grace_of(const SetRequest& request, const Policy* policy) {
+    const std::int64_t grace = request.by_policy ? (policy != nullptr ? policy->grace : 0) : request.grace;
+    return static_cast<std::uint32_t>(std::clamp<std::int64_t>(grace / 1000, grace > 0 ? 1 : 0, UINT32_MAX));
+}
+
 /// The texts of a set, gathered from its request and its policy. Small enough for the stack, and not initialised.
 struct Gathered {
     std::string_view* tags() noexcept { return reinterpret_cast<std::string_view*>(tag_bytes_); }
@@ -83,6 +89,7 @@ bool with_set(const SetRequest& request, const core::Scope& scope, const Age& ag
     const StoredValue value = encode(request.value);
     const core::Timestamp now = GetCurrentTimestamp();
     const std::int64_t life = lifetime(request, policy);
+    const std::uint32_t grace_ms = grace_of(request, policy);
 
     // From here on only C++: nothing raises.
     try {
@@ -98,6 +105,7 @@ bool with_set(const SetRequest& request, const core::Scope& scope, const Age& ag
         set.created_at = now;
         set.expires_at = std::min(now + life, request.ends_by);
         set.compute_us = request.compute_us;
+        set.grace_ms = grace_ms;
         set.only_if_absent = request.only_if_absent;
         set.command = GetCurrentCommandId(false);
         if (request.handed_out) pg::note_computed(set.tags, set.expires_at);

@@ -12,7 +12,7 @@ namespace cache_ext::core {
 namespace {
 
 constexpr std::uint64_t kMagic =
-    0x3265766968637261ULL;  // changes with the format; read the other way round, it is no number of ours
+    0x3365766968637261ULL;  // changes with the format; read the other way round, it is no number of ours
 enum Kind : std::uint32_t { kOrigin = 1, kDatabase, kEntry, kEnd };
 
 struct Head {
@@ -43,8 +43,10 @@ struct EntryRecord {
     Timestamp expires_at;
     std::uint32_t value_bytes;
     std::uint32_t compute_us;
+    std::uint32_t grace_ms;
     std::uint32_t hits;
     std::uint32_t used_at;
+    std::uint32_t unused;
     std::uint16_t key_bytes;
     std::uint8_t tag_count;
     std::uint8_t encoding;
@@ -52,7 +54,7 @@ struct EntryRecord {
     std::uint8_t visited;
     std::uint16_t relation_count;
 };
-static_assert(std::is_trivially_copyable_v<EntryRecord> && sizeof(EntryRecord) == 104);
+static_assert(std::is_trivially_copyable_v<EntryRecord> && sizeof(EntryRecord) == 112);
 
 /// No moment that a server could name lies further away; differences of such moments are numbers still.
 constexpr Timestamp kFurthest = Timestamp{1} << 61;
@@ -131,6 +133,7 @@ bool ArchiveWriter::add(const ArchivedEntry& e) {
     r.expires_at = e.expires_at;
     r.value_bytes = static_cast<std::uint32_t>(e.value.size());
     r.compute_us = e.compute_us;
+    r.grace_ms = e.grace_ms;
     r.hits = e.hits;
     r.used_at = e.used_at;
     r.key_bytes = static_cast<std::uint16_t>(e.key.size());
@@ -166,7 +169,7 @@ bool save(const Region& region, ArchiveWriter& writer, Timestamp now) {
     std::vector<std::byte> value;
     bool good = true;
     store.for_each_alone(base, [&](const EntryInfo& e, bool visited) {
-        if (!good || e.dead || e.expires_at <= now) return;
+        if (!good || e.dead || e.gone_at() <= now) return;
         ArchivedEntry a;
         a.scope = {e.scope, e.space, store.owner_of(base, e), e.is_private};
         a.key = e.key;
@@ -185,6 +188,7 @@ bool save(const Region& region, ArchiveWriter& writer, Timestamp now) {
         a.created_at = e.created_at;
         a.expires_at = e.expires_at;
         a.compute_us = e.compute_us;
+        a.grace_ms = e.grace_ms;
         a.hits = e.hits;
         a.used_at = e.used_at;
         a.visited = visited;
@@ -245,6 +249,7 @@ bool ArchiveReader::parse_entry() noexcept {
     e.created_at = r.created_at;
     e.expires_at = r.expires_at;
     e.compute_us = r.compute_us;
+    e.grace_ms = r.grace_ms;
     e.hits = r.hits;
     e.used_at = r.used_at;
     e.visited = r.visited != 0;
@@ -306,7 +311,7 @@ Restored restore(const Region& region, ArchiveReader& reader, const Quota& quota
                 break;
         }
         const ArchivedEntry& e = reader.entry();
-        if (e.expires_at <= now || !readable(e.encoding)) continue;
+        if (after(e.expires_at, e.grace_ms) <= now || !readable(e.encoding)) continue;
         // Two entries that say different things of one scope: no region that ever was.
         if (!store.scope_fits(base, e.scope)) {
             clear(region);
@@ -330,6 +335,7 @@ Restored restore(const Region& region, ArchiveReader& reader, const Quota& quota
         entry.created_at = e.created_at;
         entry.expires_at = e.expires_at;
         entry.compute_us = e.compute_us;
+        entry.grace_ms = e.grace_ms;
         entry.now = now;
         entry.hits = e.hits;
         entry.used_at = e.used_at;

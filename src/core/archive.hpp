@@ -40,6 +40,7 @@ struct ArchivedEntry {
     Timestamp created_at = 0;
     Timestamp expires_at = 0;
     std::uint32_t compute_us = 0;
+    std::uint32_t grace_ms = 0;
     std::uint32_t hits = 0;
     std::uint32_t used_at = 0;
     bool visited = false;

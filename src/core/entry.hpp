@@ -43,7 +43,7 @@ constexpr bool is_binary(Encoding encoding) noexcept {
 }
 
 /// The head of an entry. It lies in the first block of the entry and is followed there by the owner links (private entries
-/// only), the computing time in microseconds (32 bits, where it is known), the tags (a Ref each), the key, and as much of the value as the block holds; the rest is in extents.
+/// only), what is to be known of its times (where anything is), the tags (a Ref each), the key, and as much of the value as the block holds; the rest is in extents.
 ///
 /// Locking: all of it is written under the store's lock, and everything but the atomics only before the entry is linked. Optimistic
 /// readers look at it with no lock and believe nothing of what they saw until the version of its bucket is found unchanged.
@@ -65,7 +65,7 @@ struct Entry {
     static constexpr std::uint8_t kEncodingMask = 0x43;
     static constexpr std::uint8_t kVisited = 0x04;  ///< read since the eviction hand last passed
     static constexpr std::uint8_t kPrivate = 0x08;  ///< has owner links
-    static constexpr std::uint8_t kTimed = 0x10;    ///< has a computing time
+    static constexpr std::uint8_t kTimed = 0x10;    ///< has EntryTimes
 };
 static_assert(sizeof(Entry) == 56);
 
@@ -75,6 +75,18 @@ struct OwnerLinks {
     Ref older;
 };
 
+/// What only some entries have to remember of times; each 0 where it is not so.
+struct EntryTimes {
+    std::uint32_t compute_us;  ///< how long computing the value took, in microseconds
+    std::uint32_t grace_ms;    ///< how long after its end it may be served, marked as stale, in milliseconds
+};
+
+/// So many milliseconds later.
+constexpr Timestamp after(Timestamp time, std::uint32_t ms) noexcept {
+    constexpr Timestamp kMicros = 1000;
+    return time > INT64_MAX - ms * kMicros ? INT64_MAX : time + ms * kMicros;
+}
+
 /// A further piece of a value. Its bytes follow.
 struct Extent {
     Ref next;
@@ -83,7 +95,7 @@ struct Extent {
 
 /// Where the parts of an entry's head block lie, as offsets from its start. A part that is not there has the offset of the next.
 struct EntryLayout {
-    std::uint32_t compute_us;
+    std::uint32_t times;
     std::uint32_t tags;
     std::uint32_t key;
     std::uint32_t value;
@@ -94,7 +106,7 @@ struct EntryLayout {
             sizeof(Entry) +
             ((flags & Entry::kPrivate) != 0 ? static_cast<std::uint32_t>(sizeof(OwnerLinks)) : 0U);
         const std::uint32_t tags =
-            timed + ((flags & Entry::kTimed) != 0 ? static_cast<std::uint32_t>(sizeof(std::uint32_t)) : 0U);
+            timed + ((flags & Entry::kTimed) != 0 ? static_cast<std::uint32_t>(sizeof(EntryTimes)) : 0U);
         const std::uint32_t key = tags + tag_count * static_cast<std::uint32_t>(sizeof(Ref));
         return {timed, tags, key, key + key_bytes};
     }

@@ -32,10 +32,16 @@ constexpr std::uint64_t kSpaceSalt = 0x7370616365616c6cULL;
 
 constexpr std::uint32_t seconds_of(Timestamp t) noexcept { return static_cast<std::uint32_t>(t / 1'000'000); }
 
+EntryTimes& times_of(Base base, Ref head, const EntryLayout& layout) noexcept {
+    return *reinterpret_cast<EntryTimes*>(base.at<std::byte>(head) + layout.times);
+}
+
 std::uint32_t compute_us(Base base, Ref head, std::uint8_t flags, const EntryLayout& layout) noexcept {
-    if ((flags & Entry::kTimed) == 0) return 0;
-    return load_relaxed(
-        *reinterpret_cast<const std::uint32_t*>(base.at<std::byte>(head) + layout.compute_us));
+    return (flags & Entry::kTimed) == 0 ? 0 : load_relaxed(times_of(base, head, layout).compute_us);
+}
+
+std::uint32_t grace_ms(Base base, Ref head, std::uint8_t flags, const EntryLayout& layout) noexcept {
+    return (flags & Entry::kTimed) == 0 ? 0 : load_relaxed(times_of(base, head, layout).grace_ms);
 }
 
 Ref* tag_refs(Base base, Ref head, std::uint8_t flags) noexcept {
@@ -110,11 +116,16 @@ bool Store::invalidated(Base base, const Entry& entry, std::uint8_t flags,
 }
 
 Found Store::judge(Base base, const Entry& entry, Version clock, Timestamp now) const noexcept {
-    if (invalidated(base, entry, entry.flags.load(std::memory_order_relaxed), load_relaxed(entry.tag_count)))
-        return Found::kInvalidated;
-    if (entry.expires_at.load(std::memory_order_relaxed) <= now) return Found::kExpired;
+    const std::uint8_t flags = entry.flags.load(std::memory_order_relaxed);
+    if (invalidated(base, entry, flags, load_relaxed(entry.tag_count))) return Found::kInvalidated;
     if (load_relaxed(entry.birth) > clock) return Found::kFuture;
-    return Found::kHit;
+    const Timestamp expires_at = entry.expires_at.load(std::memory_order_relaxed);
+    if (expires_at > now) [[likely]]
+        return Found::kHit;
+    const Ref head = base.ref_of(&entry);
+    return after(expires_at, grace_ms(base, head, flags, EntryLayout::of(flags, 0, 0))) > now
+               ? Found::kStale
+               : Found::kExpired;
 }
 
 Found Store::find(Base base, const Key& key, Version clock, Timestamp now, Lookup& out) const noexcept {
@@ -373,8 +384,11 @@ void Store::fill(Base base, Ref head, const NewEntry& entry, std::uint8_t flags)
     const auto layout = EntryLayout::of(flags, static_cast<std::uint32_t>(entry.tags.size()),
                                         static_cast<std::uint32_t>(entry.key.bytes.size()));
     auto* payload = base.at<std::byte>(head);
-    if ((flags & Entry::kTimed) != 0)
-        store_relaxed(*reinterpret_cast<std::uint32_t*>(payload + layout.compute_us), entry.compute_us);
+    if ((flags & Entry::kTimed) != 0) {
+        EntryTimes& times = times_of(base, head, layout);
+        store_relaxed(times.compute_us, entry.compute_us);
+        store_relaxed(times.grace_ms, entry.grace_ms);
+    }
     racy_store(payload + layout.key, entry.key.bytes.data(), entry.key.bytes.size());
     Ref extent = e.extents.load(std::memory_order_relaxed);
     if (extent == 0) {
@@ -505,9 +519,9 @@ Put Store::publish(Base base, SessionSlot& session, Ref head, const NewEntry& en
 }
 
 Put Store::put(Base base, SessionSlot& session, const NewEntry& entry, const Quota& quota) noexcept {
-    const auto flags = static_cast<std::uint8_t>(static_cast<unsigned>(entry.encoding) |
-                                                 (entry.scope->is_private ? Entry::kPrivate : 0U) |
-                                                 (entry.compute_us != 0 ? Entry::kTimed : 0U));
+    const auto flags = static_cast<std::uint8_t>(
+        static_cast<unsigned>(entry.encoding) | (entry.scope->is_private ? Entry::kPrivate : 0U) |
+        (entry.compute_us != 0 || entry.grace_ms != 0 ? Entry::kTimed : 0U));
     Ref head = 0;
     if (!reserve(base, session, entry, flags, quota, head)) return Put::kNoMemory;
     fill(base, head, entry, flags);
@@ -712,6 +726,7 @@ EntryInfo Store::describe(Base base, Ref ref) const noexcept {
     info.hits = e.hits.load(std::memory_order_relaxed);
     info.used_at = e.used_at.load(std::memory_order_relaxed);
     info.compute_us = compute_us(base, ref, flags, layout);
+    info.grace_ms = grace_ms(base, ref, flags, layout);
     info.dead = invalidated(base, e, flags, e.tag_count);
     return info;
 }

@@ -34,6 +34,7 @@ struct Key {
 enum class Found : std::uint8_t {
     kHit,
     kAbsent,
+    kStale,  ///< its time is over, but its grace is not
     kExpired,
     kInvalidated,  ///< a tag, or the whole scope, was invalidated after the value was computed
     kFuture,       ///< the value reflects what the reader's snapshot does not see yet
@@ -64,7 +65,8 @@ struct NewEntry {
     Version birth = 0;
     Timestamp created_at = 0;
     Timestamp expires_at = 0;
-    std::uint32_t compute_us = 0;
+    std::uint32_t compute_us = 0;  ///< 0 = not known
+    std::uint32_t grace_ms = 0;
     bool only_if_absent = false;  ///< a live entry stays
     Timestamp now = 0;
     // Of an entry that comes back from an archive:
@@ -104,7 +106,11 @@ struct EntryInfo {
     std::uint32_t hits;
     std::uint32_t used_at;
     std::uint32_t compute_us;
+    std::uint32_t grace_ms;
     bool dead;  ///< invalidated: no reader will get it any more
+
+    /// When the last reader may have it.
+    Timestamp gone_at() const noexcept { return after(expires_at, grace_ms); }
 };
 
 /// The entries: memory, index, eviction, tags, scopes.

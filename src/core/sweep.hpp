@@ -25,7 +25,7 @@ void sweep_bucket(const Region& region, std::uint32_t bucket, Timestamp now, Swe
     bool any = false;
     store.visit(region.base(), bucket, [&](const EntryInfo& e) {
         if (!concerns(e)) return;
-        if (e.dead || e.expires_at <= now) {
+        if (e.dead || e.gone_at() <= now) {
             any = true;
         } else {
             ++swept.remaining;
@@ -33,7 +33,7 @@ void sweep_bucket(const Region& region, std::uint32_t bucket, Timestamp now, Swe
     });
     if (!any) return;
     store.remove_if(region.base(), bucket, [&](const EntryInfo& e) {
-        if (!(e.dead || e.expires_at <= now) || !concerns(e)) return false;
+        if (!(e.dead || e.gone_at() <= now) || !concerns(e)) return false;
         ++(e.dead ? swept.dead : swept.expired);
         return true;
     });

@@ -56,6 +56,7 @@ struct PendingSet {
     core::Timestamp created_at;
     core::Timestamp expires_at;
     std::uint32_t compute_us;
+    std::uint32_t grace_ms;
     bool only_if_absent;
     std::uint32_t
         command;  ///< the command of the transaction that made it: older snapshots of its own do not see it

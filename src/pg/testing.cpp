@@ -19,6 +19,7 @@ namespace {
 int broken_rule = static_cast<int>(Break::kNothing);
 int stop_at = static_cast<int>(Stop::kNowhere);
 char* late_statement = nullptr;
+bool refresh_early = false;
 
 const config_enum_entry kRules[] = {
     {"nothing", static_cast<int>(Break::kNothing), false},
@@ -51,6 +52,8 @@ void run_late_statement(XactEvent event, void* /*argument*/) {
 
 bool breaks(Break rule) noexcept { return broken_rule == static_cast<int>(rule); }
 
+bool refreshes_early() noexcept { return refresh_early; }
+
 void reach(Stop stop) {
     if (stop_at != static_cast<int>(stop)) return;
     DirectFunctionCall1(pg_advisory_xact_lock_int8, Int64GetDatum(kStopLock));
@@ -68,6 +71,9 @@ void init() {
     DefineCustomStringVariable("cache_ext.debug_late_statement",
                                "What is run last before a commit that writes, for tests.", nullptr,
                                &late_statement, "", PGC_USERSET, 0, nullptr, nullptr, nullptr);
+    DefineCustomBoolVariable("cache_ext.debug_refresh_early",
+                             "Refreshes what chance would refresh, for tests.", nullptr, &refresh_early,
+                             false, PGC_USERSET, 0, nullptr, nullptr, nullptr);
     // The server calls last who came first.
     RegisterXactCallback(run_late_statement, nullptr);
 }

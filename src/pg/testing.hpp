@@ -27,6 +27,8 @@ inline constexpr std::int64_t kStopLock = 7771;
 
 #ifdef CACHE_EXT_TESTING
 bool breaks(Break rule) noexcept;
+/// Whether each hit is refreshed that chance could let be (`cache_ext.debug_refresh_early`).
+bool refreshes_early() noexcept;
 /// May raise, as waiting for a lock may.
 void reach(Stop stop);
 /// As if the processor were given to somebody else for a moment: in a gap that is too short to be met by chance.
@@ -34,6 +36,7 @@ void pause() noexcept;
 void init();
 #else
 constexpr bool breaks(Break /*rule*/) noexcept { return false; }
+constexpr bool refreshes_early() noexcept { return false; }
 constexpr void reach(Stop /*stop*/) noexcept {}
 constexpr void pause() noexcept {}
 constexpr void init() noexcept {}

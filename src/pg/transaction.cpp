@@ -139,6 +139,7 @@ bool put(const PendingSet& set, core::Version birth, core::Timestamp now) noexce
     entry.created_at = set.created_at;
     entry.expires_at = set.expires_at;
     entry.compute_us = set.compute_us;
+    entry.grace_ms = set.grace_ms;
     entry.only_if_absent = set.only_if_absent;
     entry.now = now;
     const core::Put result = store.put(region().base(), session(), entry, quota());
@@ -156,7 +157,7 @@ void publish(const State& s, const PendingSet& set, core::Timestamp now) noexcep
         if (s.first_stamp != set.through_newest + 1 || s.last_stamp != s.first_stamp) return;
         birth = s.last_stamp;
     }
-    if (set.expires_at > now) put(set, birth, now);
+    if (core::after(set.expires_at, set.grace_ms) > now) put(set, birth, now);
 }
 
 bool wrote(const State& s) noexcept {

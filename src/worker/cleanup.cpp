@@ -104,7 +104,7 @@ core::Swept sweep_space(const core::Id128& space, double& duration_ms) {
         core::sweep_bucket(pg::region(), bucket, now, swept,
                            [&](const core::EntryInfo& e) { return e.space == space; });
         core::sweep_bucket(pg::region(), bucket, now, nobodys, [&](const core::EntryInfo& e) {
-            return (e.dead || e.expires_at <= now) && !(e.space == space) && duties.find(e.space) < 0;
+            return (e.dead || e.gone_at() <= now) && !(e.space == space) && duties.find(e.space) < 0;
         });
     });
     pg::session().counters.add(core::Counter::kExpired, std::uint64_t{swept.expired} + nobodys.expired);

@@ -61,7 +61,7 @@ void look_through(Survey& survey) {
         if (bucket % 256 == 0) CHECK_FOR_INTERRUPTS();
         bool homeless = false;
         store.visit(base, bucket, [&](const core::EntryInfo& e) {
-            const bool removable = e.dead || e.expires_at <= now;
+            const bool removable = e.dead || e.gone_at() <= now;
             const std::int32_t place = duties.find(e.space);
             if (place < 0) {
                 homeless = homeless || removable;

@@ -30,7 +30,8 @@ struct ArchiveRegion {
     }
 
     Put put(const Scope& scope, std::string_view key, std::string_view value,
-            std::initializer_list<std::string_view> tags = {}, Timestamp expires_at = kNow + 1000) const {
+            std::initializer_list<std::string_view> tags = {}, Timestamp expires_at = kNow + 1000,
+            std::uint32_t grace_ms = 0) const {
         Store& store = region.store();
         std::vector<TagName> names;
         for (const auto tag : tags)
@@ -44,6 +45,7 @@ struct ArchiveRegion {
         e.created_at = kNow - 5'000'000;
         e.expires_at = expires_at;
         e.compute_us = 7;
+        e.grace_ms = grace_ms;
         e.now = kNow;
         return store.put(region.base(), region.session(0), e, {});
     }
@@ -126,7 +128,7 @@ Restored read_back(Bytes& b, const Region& region, Timestamp now = kNow,
 
 struct Facts {
     std::string tags;
-    std::uint32_t hits, used_at, compute_us;
+    std::uint32_t hits, used_at, compute_us, grace_ms;
     Timestamp created_at, expires_at;
     Id128 owner;
     bool is_private;
@@ -136,19 +138,27 @@ struct Facts {
 std::map<std::string, Facts> facts_of(const Region& region) {
     std::map<std::string, Facts> all;
     region.store().for_each_alone(region.base(), [&](const EntryInfo& e, bool) {
-        Facts f{{},
-                e.hits,
-                e.used_at,
-                e.compute_us,
-                e.created_at,
-                e.expires_at,
-                region.store().owner_of(region.base(), e),
+        Facts f{{},          e.hits,       e.used_at,    e.compute_us,
+                e.grace_ms,  e.created_at, e.expires_at, region.store().owner_of(region.base(), e),
                 e.is_private};
         for (std::uint32_t i = 0; i < e.tag_count; ++i)
             f.tags += std::string(Store::tag(region.base(), e.tags[i]).text()) + ";";
         all[std::string(e.key) + "/" + std::to_string(e.scope.hi)] = f;
     });
     return all;
+}
+
+TEST(Archive, brings_back_what_is_within_its_grace) {
+    const ArchiveRegion before(1);
+    ASSERT_EQ(before.put(kShared, "with", "1", {"t"}, kNow - 1, 10), Put::kStored);
+    ASSERT_EQ(before.put(kShared, "over", "1", {"t"}, kNow - 10'000, 10), Put::kStored);
+    ASSERT_EQ(before.put(kShared, "without", "1", {"t"}, kNow - 1, 0), Put::kStored);
+    Bytes b = archive(before.region);
+    const ArchiveRegion after(2);
+    const Restored restored = read_back(b, after.region);
+    EXPECT_TRUE(restored.complete);
+    EXPECT_EQ(restored.entries, 1u);
+    EXPECT_EQ(after.find(kShared, "with"), Found::kStale);
 }
 
 TEST(Archive, brings_everything_back) {
@@ -158,7 +168,7 @@ TEST(Archive, brings_everything_back) {
     ASSERT_EQ(before.put(kShared, "large", large, {"t"}), Put::kStored);
     ASSERT_EQ(before.put(kMine, "a", "mine"), Put::kStored);
     ASSERT_EQ(before.put(kMineElsewhere, "a", "elsewhere", {"u"}), Put::kStored);
-    ASSERT_EQ(before.put(kShared, "empty", ""), Put::kStored);
+    ASSERT_EQ(before.put(kShared, "empty", "", {}, kNow + 1000, 5000), Put::kStored);
     EXPECT_EQ(before.region.duties().note({3, 4}, 16384, kNow - 50), 0);
     Lookup found;
     Store& store = before.region.store();
@@ -175,6 +185,7 @@ TEST(Archive, brings_everything_back) {
     EXPECT_EQ(restored.entries, 5u);
     EXPECT_EQ(facts_of(before.region), facts_of(after.region));
     EXPECT_EQ(facts_of(after.region).at("a/5").hits, 3u);
+    EXPECT_EQ(facts_of(after.region).at("empty/1").grace_ms, 5000u);
     std::string value;
     EXPECT_EQ(after.find(kShared, "large", &value), Found::kHit);
     EXPECT_EQ(value, large);

@@ -82,6 +82,7 @@ struct PutOptions {
     Timestamp expires_at = kNever;
     bool only_if_absent = false;
     std::uint32_t compute_us = 0;
+    std::uint32_t grace_ms = 0;
     Encoding encoding = Encoding::kPlain;
     Timestamp now = kNow;
     unsigned session = 0;
@@ -138,6 +139,7 @@ public:
         entry.created_at = how.now;
         entry.expires_at = how.expires_at;
         entry.compute_us = how.compute_us;
+        entry.grace_ms = how.grace_ms;
         entry.only_if_absent = how.only_if_absent;
         entry.now = how.now;
         return store().put(base(), region.session(how.session), entry, how.quota);

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "core/glob.hpp"
+#include "core/sweep.hpp"
 #include "region_fixture.hpp"
 
 namespace cache_ext::core {
@@ -96,6 +97,74 @@ TEST_F(StoreTest, nothing_is_served_from_its_end_on) {
     ASSERT_EQ(r.put(scope, "k", "one", {}, how), Put::kStored);
     EXPECT_EQ(r.look(scope, "k", UINT64_MAX, kNow + 9), Found::kHit);
     EXPECT_EQ(r.look(scope, "k", UINT64_MAX, kNow + 10), Found::kExpired);
+}
+
+TEST_F(StoreTest, within_its_grace_it_is_stale) {
+    for (const std::uint32_t compute_us : {0U, 5U}) {
+        PutOptions how;
+        how.expires_at = kNow + 10;
+        how.grace_ms = 2;
+        how.compute_us = compute_us;
+        ASSERT_EQ(r.put(scope, "k", "one", {"a"}, how), Put::kStored);
+        EXPECT_EQ(r.look(scope, "k", UINT64_MAX, kNow + 9), Found::kHit);
+        Lookup found;
+        EXPECT_EQ(r.find(scope, "k", found, UINT64_MAX, kNow + 10), Found::kStale);
+        EXPECT_EQ(found.compute_us, compute_us);
+        char value[3];
+        ASSERT_TRUE(r.store().copy(r.base(), found, value));
+        EXPECT_EQ(std::string_view(value, 3), "one");
+        EXPECT_EQ(r.look(scope, "k", UINT64_MAX, kNow + 2009), Found::kStale);
+        EXPECT_EQ(r.look(scope, "k", UINT64_MAX, kNow + 2010), Found::kExpired);
+        EXPECT_EQ(r.entries().at(0).gone_at(), kNow + 2010);
+    }
+    // Only for who may have it at all.
+    EXPECT_EQ(r.look(scope, "k", 0, kNow + 10), Found::kFuture);
+    EXPECT_TRUE(r.store().expire(r.base(), r.key(scope, "k"), kNow + 5));
+    EXPECT_EQ(r.look(scope, "k", UINT64_MAX, kNow + 5), Found::kStale);
+    r.stamp_tag("a");
+    EXPECT_EQ(r.look(scope, "k", UINT64_MAX, kNow + 5), Found::kInvalidated);
+    EXPECT_EQ(r.look(scope, "k", UINT64_MAX, kNow + 4000), Found::kInvalidated);
+}
+
+TEST_F(StoreTest, a_grace_does_not_overflow) {
+    PutOptions how;
+    how.expires_at = kNever - 5;
+    how.grace_ms = UINT32_MAX;
+    ASSERT_EQ(r.put(scope, "k", "one", {}, how), Put::kStored);
+    EXPECT_EQ(r.look(scope, "k", UINT64_MAX, kNever - 5), Found::kStale);
+    EXPECT_EQ(r.entries().at(0).gone_at(), kNever);
+}
+
+TEST_F(StoreTest, what_is_stale_makes_room_for_what_is_added) {
+    PutOptions how;
+    how.expires_at = kNow + 10;
+    how.grace_ms = 1000;
+    ASSERT_EQ(r.put(scope, "k", "one", {}, how), Put::kStored);
+    how.only_if_absent = true;
+    EXPECT_EQ(r.put(scope, "k", "two", {}, how), Put::kExists);
+    how.now = kNow + 10;
+    how.expires_at = kNow + 100;
+    EXPECT_EQ(r.put(scope, "k", "two", {}, how), Put::kStored);
+    EXPECT_EQ(r.get(scope, "k", UINT64_MAX, kNow + 50), "two");
+}
+
+TEST_F(StoreTest, a_sweep_leaves_what_is_within_its_grace) {
+    PutOptions how;
+    how.expires_at = kNow + 10;
+    ASSERT_EQ(r.put(scope, "without", "one", {}, how), Put::kStored);
+    how.grace_ms = 1;
+    ASSERT_EQ(r.put(scope, "with", "one", {}, how), Put::kStored);
+    const auto sweep = [&](Timestamp now) {
+        Swept swept;
+        for (std::uint32_t b = 0; b < r.store().bucket_count(); ++b)
+            sweep_bucket(r.region, b, now, swept, [](const EntryInfo&) { return true; });
+        return swept.expired;
+    };
+    EXPECT_EQ(sweep(kNow + 500), 1u);
+    EXPECT_EQ(r.look(scope, "with", UINT64_MAX, kNow + 500), Found::kStale);
+    EXPECT_EQ(sweep(kNow + 1009), 0u);
+    EXPECT_EQ(sweep(kNow + 1010), 1u);
+    EXPECT_EQ(r.store().usage().entries, 0u);
 }
 
 TEST_F(StoreTest, an_end_can_be_brought_forward_but_not_put_off) {
