@@ -16,7 +16,7 @@ CREATE FUNCTION get_cached_entry(
     OUT hit_count bigint, OUT is_stale boolean, OUT lease text)
 LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'get_cached_entry';
 COMMENT ON FUNCTION get_cached_entry(text) IS
-    'the entry of a key with its description; on a miss only the lease to be passed to set_cached_data';
+    'the entry of a key with its description, within its grace also a stale one, so marked; on a miss only the lease to be passed to set_cached_data';
 
 CREATE FUNCTION cache_exists(p_cache_key text)
 RETURNS boolean LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'cache_exists';

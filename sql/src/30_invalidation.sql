@@ -17,7 +17,7 @@ COMMENT ON FUNCTION invalidate_cache_by_pattern(text) IS
 CREATE FUNCTION expire_cache_by_tags(p_tags text[])
 RETURNS integer LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'expire_cache_by_tags';
 COMMENT ON FUNCTION expire_cache_by_tags(text[]) IS
-    'marks the entries that carry any of the tags as stale where their policy has a grace period, and removes the others; how many';
+    'marks the entries that carry any of the tags as stale where they have a grace, and removes the others; how many';
 
 CREATE FUNCTION trigger_cache_invalidation()
 RETURNS trigger LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'trigger_cache_invalidation';
