@@ -121,8 +121,12 @@ bool look_up_in(const core::Scope& scope, std::string_view key, core::Version cl
     } else {
         const core::Found what =
             store.find(pg::region().base(), name, clock, GetCurrentTimestamp(), found.entry);
-        if (what != core::Found::kHit && what != core::Found::kStale) return false;
-        found.stale = what == core::Found::kStale;
+        if (what == core::Found::kStale) {
+            if ((!pending.empty() || pg::has_own_writes()) && invalidated_here(scope, key)) return false;
+            found.where = Visible::Where::kRegion;
+            return found.stale = true;
+        }
+        if (what != core::Found::kHit) return false;
     }
     if ((!pending.empty() || pg::has_own_writes()) && invalidated_here(scope, key)) [[unlikely]]
         return false;

@@ -120,6 +120,8 @@ struct Call {
     /// Serves what `peek` found.
     Datum serve(Datum value, const Visible& found, const char* outcome) const {
         count_hit(found);
+        // Nothing that lasts may be made of what is over.
+        if (found.stale) pg::note_cached_read();
         log(outcome);
         return value;
     }

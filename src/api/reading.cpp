@@ -57,6 +57,7 @@ bool read_or_miss(std::string_view key, std::int64_t max_age, Datum& value, Visi
         log_operation("get", key, "hit");
         return true;
     }
+    // Nothing that lasts may be made of the answer, be it that there is none or one that is over.
     pg::note_cached_read();
     leave_lease(key);
     if (wanted == Freshness::kStaleToo && peek(key, max_age, value, found, nullptr, wanted)) {
