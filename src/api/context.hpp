@@ -49,7 +49,8 @@ struct Visible {
     const pg::PendingSet* pending = nullptr;
     core::Lookup entry;
     bool own_scope = false;  ///< found in the caller's private scope
-    bool stale = false;      ///< within its grace: to be marked as that
+    bool stale =
+        false;  ///< within its grace: to be marked as that, and whoever serves it tells pg::note_cached_read()
 };
 
 /// Looks a key up: in the caller's scope, then in the shared one; in each the transaction's own pending work first, then the region. Only where

@@ -241,6 +241,13 @@ SELECT get_or_set_cached_data('deps:outer', $$SELECT get_or_set_cached_data('dep
 SELECT cache_exists('deps:outer'), outermost.expires_at = inside.expires_at AS ends_with_it, outermost.cache_tags
 FROM get_cached_entry('deps:outer') outermost, get_cached_entry('deps:inner') inside;
 SELECT drop_cache_policy('deps:in'), invalidate_cache_by_tags('{deps_policy}');
+-- Of what is past its end nothing is kept, unless it is refreshed on the way.
+SELECT set_cache_policy('deps:in', p_grace => '1 hour', p_tags => '{deps_policy}');
+SELECT get_or_set_cached_data('deps:inner', 'SELECT count(*) FROM b') IS NULL AS a;
+SELECT expire_cache_by_tags('{deps_policy}');
+SELECT get_or_set_cached_data('deps:outer', $$SELECT is_stale FROM get_cached_entry('deps:inner')$$), cache_exists('deps:outer');
+SELECT get_or_set_cached_data('deps:outer', $$SELECT get_or_set_cached_data('deps:inner', 'SELECT count(*) FROM b') IS NULL AS a$$), cache_exists('deps:outer');
+SELECT drop_cache_policy('deps:in'), invalidate_cache_by_tags('{deps_policy}');
 -- What somebody has set may be set anew without telling; likewise whether there is anything.
 SELECT set_cached_data('deps:set', '1', p_cache_tags => '{deps_set}');
 SELECT get_or_set_cached_data('deps:outer', $$SELECT get_cached_data('deps:set') AS a$$), cache_exists('deps:outer');

@@ -209,4 +209,28 @@ $node->stop;
     $demand->stop;
 }
 
+# --- on a standby, which computes for itself
+{
+    my $primary = new_node('primary', conf => $conf . "cache_ext.wal_log_invalidations = on\n");
+    prepare($primary);
+    $primary->backup('copy');
+    my $standby = PostgreSQL::Test::Cluster->new('standby');
+    $standby->init_from_backup($primary, 'copy', has_streaming => 1);
+    $standby->start;
+    ok($standby->poll_query_until('postgres', $FILL), 'standby: it is told of everything');
+    my $from = here($standby);
+    hold($standby);
+    my @clients = start($standby, 16, ask('standby'));
+    ok(waiters_are($standby, 15, 1), 'standby: one computes');
+    my $pid = $standby->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE query LIKE '%slow()%' AND wait_event_type = 'Lock'");
+    $standby->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+    ok(waiters_are($standby, 14, 1), 'standby: another one, when that is terminated');
+    release();
+    my @answers = answers(@clients);
+    is(scalar(grep { $_ eq $right } @answers), 15, 'standby: the others have the value');
+    is(computed($standby, $from), 2, 'standby: which was computed once more');
+    $standby->stop;
+    $primary->stop;
+}
+
 done_testing();
