@@ -55,11 +55,22 @@ constexpr char kDroppedQuery[] =
     "AND pg_catalog.starts_with(object_identity, 'cache_ext_watch_') "
     "OR object_type OPERATOR(pg_catalog.=) 'table column'";
 
-Concerned ask(const char* query) {
+constinit SPIPlanPtr commands_plan = nullptr;
+constinit SPIPlanPtr dropped_plan = nullptr;
+
+/// Asks one of these queries; its plan is kept for the session.
+Concerned ask(const char* query, SPIPlanPtr& kept) {
     Concerned concerned{NIL, NIL, false};
     const MemoryContext caller = CurrentMemoryContext;
     SPI_connect();
-    if (SPI_execute(query, false, 0) != SPI_OK_SELECT) elog(ERROR, "could not ask what a command has done");
+    if (kept == nullptr) {
+        SPIPlanPtr plan = SPI_prepare(query, 0, nullptr);
+        if (plan == nullptr || SPI_keepplan(plan) != 0)
+            elog(ERROR, "could not prepare to ask what a command has done");
+        kept = plan;
+    }
+    if (SPI_execute_plan(kept, nullptr, nullptr, false, 0) != SPI_OK_SELECT)
+        elog(ERROR, "could not ask what a command has done");
     for (std::uint64_t i = 0; i < SPI_processed; ++i) {
         bool is_null = false;
         HeapTuple row = SPI_tuptable->vals[i];
@@ -242,7 +253,7 @@ void command_ended(const EventTriggerData& data) {
         IsA(data.parsetree, RenameStmt) || has_subcommand(data.parsetree, {AT_AlterColumnType});
     const bool below =
         columns || has_subcommand(data.parsetree, {AT_EnableTrig, AT_EnableTrigAll, AT_EnableTrigUser});
-    const Concerned concerned = ask(kCommandsQuery);
+    const Concerned concerned = ask(kCommandsQuery, commands_plan);
     for (int i = 0; i < list_length(concerned.triggers); ++i)
         trigger_created(list_nth_oid(concerned.triggers, i));
     for (int i = 0; i < list_length(concerned.relations); ++i) {
@@ -257,7 +268,7 @@ void command_ended(const EventTriggerData& data) {
 }
 
 void objects_dropped(const EventTriggerData& data) {
-    const Concerned dropped = ask(kDroppedQuery);
+    const Concerned dropped = ask(kDroppedQuery, dropped_plan);
     for (int i = 0; i < list_length(dropped.relations); ++i)
         table_altered(list_nth_oid(dropped.relations, i), true, false);
     // With the trigger went what it said. Those that ALTER TABLE drops are copies, of which the end of the command sees more.
