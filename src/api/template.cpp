@@ -74,10 +74,15 @@ TagTemplate checked_template(const char* source, FindField find, void* context, 
     return result;
 }
 
+bool is_virtual(TupleDesc row, int column) noexcept {
+    return TupleDescAttr(row, column - 1)->attgenerated == 'v';
+}
+
 int find_column(void* row_description, const char* name, Oid& type) {
     const auto row = static_cast<TupleDesc>(row_description);
     const int column = SPI_fnumber(row, name);
-    if (column > 0) type = TupleDescAttr(row, column - 1)->atttypid;
+    if (column <= 0 || is_virtual(row, column)) return 0;
+    type = TupleDescAttr(row, column - 1)->atttypid;
     return column;
 }
 

@@ -50,7 +50,10 @@ TemplateFault parse_template(const char* source, FindField find, void* context, 
 /// "argument".
 TagTemplate checked_template(const char* source, FindField find, void* context, const char* kind);
 
-/// For templates over the columns of a row.
+/// Whether a column is generated when it is read (from 18 on): a row as it is written does not have it.
+bool is_virtual(TupleDesc row, int column) noexcept;
+
+/// For templates over the columns of a row, those that are stored.
 int find_column(void* row_description, const char* name, Oid& type);
 
 /// Makes the tag of the values that `value_of(field, is_null)` gives, in the current memory context. Empty: there is none, because a

@@ -97,8 +97,11 @@ List* plan_watch(const WatchSpec& spec);
 /// Drops a trigger. Takes the lock that DROP TRIGGER takes.
 void drop_watch_trigger(Oid trigger);
 
-/// Makes copies of a table's watches on all tables below it; of those that are there only where `replace`.
-void copy_to_members(Oid relation, bool replace);
+/// Makes copies of a table's watches on all tables below it, or makes them anew. Takes the lock that CREATE TRIGGER takes on each.
+void copy_to_members(Oid relation);
+
+/// The same for a table that has come under others, and all below it.
+void copy_from_parents(Oid relation);
 
 /// Drops the copies whose original is gone, or is not above them any more, and invalidates what they stood for.
 void drop_orphans();

@@ -17,6 +17,7 @@ extern "C" {
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
@@ -27,6 +28,7 @@ extern "C" {
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 }
 
 namespace cache_ext::api {
@@ -53,11 +55,22 @@ constexpr char kDroppedQuery[] =
     "AND pg_catalog.starts_with(object_identity, 'cache_ext_watch_') "
     "OR object_type OPERATOR(pg_catalog.=) 'table column'";
 
-Concerned ask(const char* query) {
+constinit SPIPlanPtr commands_plan = nullptr;
+constinit SPIPlanPtr dropped_plan = nullptr;
+
+/// Asks one of these queries; its plan is kept for the session.
+Concerned ask(const char* query, SPIPlanPtr& kept) {
     Concerned concerned{NIL, NIL, false};
     const MemoryContext caller = CurrentMemoryContext;
     SPI_connect();
-    if (SPI_execute(query, false, 0) != SPI_OK_SELECT) elog(ERROR, "could not ask what a command has done");
+    if (kept == nullptr) {
+        SPIPlanPtr plan = SPI_prepare(query, 0, nullptr);
+        if (plan == nullptr || SPI_keepplan(plan) != 0)
+            elog(ERROR, "could not prepare to ask what a command has done");
+        kept = plan;
+    }
+    if (SPI_execute_plan(kept, nullptr, nullptr, false, 0) != SPI_OK_SELECT)
+        elog(ERROR, "could not ask what a command has done");
     for (std::uint64_t i = 0; i < SPI_processed; ++i) {
         bool is_null = false;
         HeapTuple row = SPI_tuptable->vals[i];
@@ -92,12 +105,21 @@ bool detaches_concurrently(const Node* statement) {
     return reinterpret_cast<const PartitionCmd*>(command->def)->concurrent;
 }
 
-/// Opens a table as the command left it; null where it is none, or gone.
+/// Whether a relation is a table with triggers. Asked without its lock, which others may hold.
+bool has_triggers(Oid relation) {
+    HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+    if (!HeapTupleIsValid(tuple)) return false;
+    const auto* row = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple));
+    const bool has = row->relhastriggers &&
+                     (row->relkind == RELKIND_RELATION || row->relkind == RELKIND_PARTITIONED_TABLE ||
+                      row->relkind == RELKIND_FOREIGN_TABLE);
+    ReleaseSysCache(tuple);
+    return has;
+}
+
+/// Opens a table that may be watched, as the command left it; null where it is none, or gone.
 Relation open_table(Oid relation) {
-    const char kind = get_rel_relkind(relation);
-    return kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE || kind == RELKIND_FOREIGN_TABLE
-               ? try_table_open(relation, AccessShareLock)
-               : nullptr;
+    return has_triggers(relation) ? try_table_open(relation, AccessShareLock) : nullptr;
 }
 
 [[noreturn]] void raise_unfit(Relation relation, const char* detail) {
@@ -150,21 +172,12 @@ void enable_as_planned(Relation relation, const Trigger& trigger) {
     CommandCounterIncrement();
 }
 
-void invalidate_watches(Oid table) {
-    Relation relation = open_table(table);
-    if (relation == nullptr) return;
-    const WatchTriggers watches = watch_triggers(relation);
-    for (int i = 0; i < watches.count; ++i)
-        invalidate_broadly(watch_spec(watches.triggers[i]));
-    table_close(relation, NoLock);
-}
-
-/// A table may have come under another one.
-void take_in(Oid table) {
-    copy_to_members(table, false);
-    const List* parents = parents_of(table);
-    for (int i = 0; i < list_length(parents); ++i)
-        copy_to_members(list_nth_oid(parents, i), false);
+/// The table that a command attaches as a partition; the command itself has the lock.
+Oid attached_partition(const Node* statement) {
+    if (!has_subcommand(statement, {AT_AttachPartition})) return InvalidOid;
+    const auto* command =
+        static_cast<const AlterTableCmd*>(linitial(reinterpret_cast<const AlterTableStmt*>(statement)->cmds));
+    return RangeVarGetRelid(reinterpret_cast<const PartitionCmd*>(command->def)->name, NoLock, true);
 }
 
 void check_watches(Oid table, bool columns) {
@@ -180,18 +193,12 @@ void check_watches(Oid table, bool columns) {
     table_close(relation, NoLock);
 }
 
-/// Whatever was altered, the rows may look different now, be more, or be less; `columns`: in other columns. So may those of the tables below it, and
-/// the ones above have them too.
-void table_altered(Oid table, bool columns) {
-    if (Relation relation = open_table(table); relation != nullptr) {
-        table_close(relation, NoLock);
-        const List* tables = find_all_inheritors(table, NoLock, nullptr);
-        for (int i = 0; i < list_length(tables); ++i)
-            check_watches(list_nth_oid(tables, i), columns);
-    }
-    const List* parents = parents_of(table);
-    for (int i = 0; i < list_length(parents); ++i)
-        invalidate_watches(list_nth_oid(parents, i));
+/// Whatever was altered, the rows may look different now, be more, or be less. `columns`: other columns are there. `below`: the command has altered
+/// the tables below it too, and so locked them; others are left alone, for whose locks it might have to wait.
+void table_altered(Oid table, bool columns, bool below) {
+    const List* tables = below ? find_all_inheritors(table, NoLock, nullptr) : list_make1_oid(table);
+    for (int i = 0; i < list_length(tables); ++i)
+        check_watches(list_nth_oid(tables, i), columns);
 }
 
 /// A trigger was made, by the restoring of a dump or by whom it may be: watching begins.
@@ -241,26 +248,29 @@ void command_ended(const EventTriggerData& data) {
     }
     const bool altered = data.tag == CMDTAG_ALTER_TABLE || data.tag == CMDTAG_ALTER_FOREIGN_TABLE;
     // Only where there is a new relation between tables: while a dump is restored, which brings all of the triggers, none may be there already.
-    const bool may_come_under =
-        !altered || has_subcommand(data.parsetree, {AT_AttachPartition, AT_AddInherit});
+    const bool may_come_under = !altered || has_subcommand(data.parsetree, {AT_AddInherit});
     const bool columns =
         IsA(data.parsetree, RenameStmt) || has_subcommand(data.parsetree, {AT_AlterColumnType});
-    const Concerned concerned = ask(kCommandsQuery);
+    const bool below =
+        columns || has_subcommand(data.parsetree, {AT_EnableTrig, AT_EnableTrigAll, AT_EnableTrigUser});
+    const Concerned concerned = ask(kCommandsQuery, commands_plan);
     for (int i = 0; i < list_length(concerned.triggers); ++i)
         trigger_created(list_nth_oid(concerned.triggers, i));
     for (int i = 0; i < list_length(concerned.relations); ++i) {
         const Oid relation = list_nth_oid(concerned.relations, i);
-        if (may_come_under) take_in(relation);
-        if (altered) table_altered(relation, columns);
+        if (may_come_under) copy_from_parents(relation);
+        if (altered) table_altered(relation, columns, below);
     }
+    if (const Oid partition = attached_partition(data.parsetree); OidIsValid(partition))
+        copy_from_parents(partition);
     if (has_subcommand(data.parsetree, {AT_DetachPartition, AT_DetachPartitionFinalize, AT_DropInherit}))
         drop_orphans();
 }
 
 void objects_dropped(const EventTriggerData& data) {
-    const Concerned dropped = ask(kDroppedQuery);
+    const Concerned dropped = ask(kDroppedQuery, dropped_plan);
     for (int i = 0; i < list_length(dropped.relations); ++i)
-        table_altered(list_nth_oid(dropped.relations, i), true);
+        table_altered(list_nth_oid(dropped.relations, i), true, false);
     // With the trigger went what it said. Those that ALTER TABLE drops are copies, of which the end of the command sees more.
     if (dropped.watch_dropped && data.tag != CMDTAG_ALTER_TABLE) invalidate_everything(space_id());
 }

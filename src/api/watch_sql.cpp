@@ -501,6 +501,15 @@ void warn(const WatchSpec& spec, Relation relation, const char* message) {
 }  // namespace
 
 void check_watch_sql(const WatchSpec& spec, Relation relation) {
+    const TupleDesc row = RelationGetDescr(relation);
+    for (int i = 1; i <= row->natts; ++i) {
+        if (!is_virtual(row, i)) continue;
+        ereport(ERROR,
+                (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                 errmsg("a condition or a cascade cannot watch table \"%s\" with virtual generated columns",
+                        RelationGetRelationName(relation)),
+                 errhint("Watch it without them, or make the columns STORED.")));
+    }
     const WrittenRows none{relation, nullptr, nullptr, nullptr, nullptr};
     RowTags* tags = parse_row_tags(relation, nullptr, 0, true);
     Evaluation e{spec, none, *tags, space_id(), nullptr, nullptr, nullptr, false};

@@ -160,7 +160,7 @@ CACHE_EXT_FUNCTION(watch_table) {
         make_watch_trigger(table, *static_cast<const WatchTriggerPlan*>(list_nth(plans, p)),
                            WatchRole::kTable, watch_arguments(spec));
     }
-    copy_to_members(table, true);
+    copy_to_members(table);
     drop_orphans();
     invalidate_broadly(spec);
     PG_RETURN_VOID();

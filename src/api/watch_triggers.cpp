@@ -50,11 +50,11 @@ void add_plan(List*& plans, const WatchSpec& spec, const char* which, WatchTrigg
 }
 
 /// Copies the watches of a table to one below it.
-void copy_to_member(const WatchTriggers& originals, Oid relation, bool replace) {
+void copy_to_member(const WatchTriggers& originals, Oid relation) {
+    if (originals.count == 0) return;
     // It may be going just now, where only the list of inheritors and no lock says that it is there.
-    Relation member = try_table_open(relation, replace ? ShareRowExclusiveLock : AccessShareLock);
+    Relation member = try_table_open(relation, ShareRowExclusiveLock);
     if (member == nullptr) return;
-    const WatchTriggers present = watch_triggers(member);
     const bool is_partition = member->rd_rel->relispartition;
     // What is cached depends on no temporary table.
     const bool is_temporary = member->rd_rel->relpersistence == RELPERSISTENCE_TEMP;
@@ -76,9 +76,17 @@ void copy_to_member(const WatchTriggers& originals, Oid relation, bool replace) 
         }
         // The server itself copies row triggers to partitions.
         if (is_temporary || (plan.row && is_partition)) continue;
-        if (!replace && find_trigger(present, plan.name) != nullptr) continue;
         make_watch_trigger(relation, plan, WatchRole::kMember, watch_arguments(watch_spec(original)));
     }
+}
+
+/// The triggers of watches on a table; none where it is gone.
+WatchTriggers watches_of(Oid relation) {
+    Relation table = try_table_open(relation, AccessShareLock);
+    if (table == nullptr) return {nullptr, 0};
+    const WatchTriggers watches = watch_triggers(table);
+    table_close(table, NoLock);
+    return watches;
 }
 
 /// The relation and the name of a trigger. False: it is gone.
@@ -99,15 +107,12 @@ bool look_up_trigger(Oid trigger, Oid& relation, NameData& name) {
     return found;
 }
 
+/// Takes no lock: most members that are asked about have nothing to do with the command.
 bool has_original(Oid relation, const char* name) {
     const List* parents = parents_of(relation);
     bool found = false;
-    for (int i = 0; i < list_length(parents) && !found; ++i) {
-        Relation parent = try_table_open(list_nth_oid(parents, i), AccessShareLock);
-        if (parent == nullptr) continue;
-        found = find_trigger(watch_triggers(parent), name) != nullptr;
-        table_close(parent, NoLock);
-    }
+    for (int i = 0; i < list_length(parents) && !found; ++i)
+        found = OidIsValid(get_trigger_oid(list_nth_oid(parents, i), name, true));
     return found;
 }
 
@@ -169,18 +174,26 @@ void drop_watch_trigger(Oid trigger) {
     CommandCounterIncrement();
 }
 
-void copy_to_members(Oid relation, bool replace) {
-    Relation parent = try_table_open(relation, AccessShareLock);
-    if (parent == nullptr) return;
-    const WatchTriggers originals = watch_triggers(parent);
-    table_close(parent, NoLock);
+void copy_to_members(Oid relation) {
+    const WatchTriggers originals = watches_of(relation);
     if (originals.count == 0) return;
     const List* children = find_inheritance_children(relation, NoLock);
     for (int i = 0; i < list_length(children); ++i) {
         const Oid child = list_nth_oid(children, i);
-        copy_to_member(originals, child, replace);
-        copy_to_members(child, replace);
+        copy_to_member(originals, child);
+        copy_to_members(child);
     }
+}
+
+void copy_from_parents(Oid relation) {
+    const List* parents = parents_of(relation);
+    bool any = false;
+    for (int i = 0; i < list_length(parents); ++i) {
+        const WatchTriggers originals = watches_of(list_nth_oid(parents, i));
+        any = any || originals.count > 0;
+        copy_to_member(originals, relation);
+    }
+    if (any) copy_to_members(relation);
 }
 
 void drop_orphans() {
@@ -193,10 +206,7 @@ void drop_orphans() {
             Oid relation = InvalidOid;
             NameData name;
             if (!look_up_trigger(trigger, relation, name) || has_original(relation, NameStr(name))) continue;
-            Relation member = try_table_open(relation, AccessShareLock);
-            if (member == nullptr) continue;
-            const WatchTriggers present = watch_triggers(member);
-            table_close(member, NoLock);
+            const WatchTriggers present = watches_of(relation);
             const Trigger* found = find_trigger(present, NameStr(name));
             if (found == nullptr || found->tgisclone) continue;
             invalidate_broadly(watch_spec(*found));

@@ -109,9 +109,24 @@ SELECT watch_table('kinds', ARRAY['{m}:{n}']);
 CALL run('INSERT INTO kinds VALUES (1, ''p''), (2, ''q''), (3, NULL)');
 CALL run('ALTER TYPE mood RENAME VALUE ''p'' TO ''r''');
 DROP TABLE kinds;
+CREATE TABLE stored (id int, twice int GENERATED ALWAYS AS (id * 2) STORED);
+SELECT watch_table('stored', ARRAY['p:{twice}']);
+CALL run('INSERT INTO stored VALUES (1)');
+DROP TABLE stored;
 DROP TYPE mood;
 DROP DOMAIN number;
 
-DROP TABLE IF EXISTS product, log CASCADE;
+DROP TABLE log CASCADE;
+DROP VIEW small, ruled;
 DROP PROCEDURE run;
+
+-- The extension does not go without the watches.
+SELECT watch_table('product', '{all}');
+\set VERBOSITY sqlstate
+DROP EXTENSION cache_ext;
+\set VERBOSITY default
+SET client_min_messages = warning;
 DROP EXTENSION cache_ext CASCADE;
+SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'cache_ext_watch_%';
+DROP TABLE product;
+DROP VIEW watch_triggers;

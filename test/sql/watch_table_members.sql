@@ -31,6 +31,20 @@ CALL run('UPDATE sale SET day = 11 WHERE day = 22');
 CALL run('COPY sale_1 FROM PROGRAM ''echo 3,12'' WITH (FORMAT csv)');
 CALL run('TRUNCATE sale_1');
 
+-- Triggers that are disabled and enabled again.
+ALTER TABLE sale DISABLE TRIGGER ALL;
+CALL run('ALTER TABLE sale ENABLE TRIGGER ALL');
+TABLE watch_triggers;
+-- Columns of the whole, needed by a partition's own watch.
+SELECT unwatch_table('sale');
+ALTER TABLE sale ADD COLUMN note int;
+SELECT watch_table('sale_1', ARRAY['p:{note}']);
+CALL run('ALTER TABLE sale ALTER COLUMN note TYPE text');
+ALTER TABLE sale RENAME COLUMN note TO remark;
+ALTER TABLE sale DROP COLUMN note;
+SELECT unwatch_table('sale_1');
+ALTER TABLE sale DROP COLUMN note;
+SELECT watch_table('sale', ARRAY['all', 'p:{id}']);
 -- Partitions that come and go.
 CALL run('CREATE TABLE sale_3 PARTITION OF sale FOR VALUES FROM (30) TO (40)');
 CALL run('INSERT INTO sale_3 VALUES (3, 30)');
