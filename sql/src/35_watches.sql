@@ -35,7 +35,6 @@ FROM (
            pg_catalog.bool_and(t.tgenabled OPERATOR(pg_catalog.<>) 'D') AS enabled
     FROM pg_catalog.pg_trigger t
     WHERE t.tgfoid OPERATOR(pg_catalog.=) 'cache_ext_internal.watched_table_changed'::pg_catalog.regproc
-      AND t.tgparentid OPERATOR(pg_catalog.=) 0
     GROUP BY t.tgrelid
 ) w;
 COMMENT ON VIEW cache_watches IS 'the watched tables';

@@ -64,11 +64,10 @@ Oid watch_function(WatchRole role) {
 
 WatchRole watch_role(const Trigger& trigger) {
     if (trigger.tgnargs < kFirstTag || !OidIsValid(trigger.tgfoid)) return WatchRole::kNone;
-    if (trigger.tgfoid != watch_function(WatchRole::kTable))
-        return trigger.tgfoid == watch_function(WatchRole::kMember)
-                   ? (trigger.tgisclone ? WatchRole::kClone : WatchRole::kMember)
-                   : WatchRole::kNone;
-    return trigger.tgisclone ? WatchRole::kClone : WatchRole::kTable;
+    for (const WatchRole role : {WatchRole::kTable, WatchRole::kMember}) {
+        if (trigger.tgfoid == watch_function(role)) return role;
+    }
+    return WatchRole::kNone;
 }
 
 WatchSpec watch_spec(const Trigger& trigger) {

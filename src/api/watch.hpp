@@ -42,7 +42,6 @@ enum class WatchRole : std::uint8_t {
     kNone,
     kTable,   ///< the watched table's own
     kMember,  ///< a copy on a table below it
-    kClone,   ///< a copy that the server makes and drops
 };
 
 WatchRole watch_role(const Trigger& trigger);
@@ -78,21 +77,9 @@ WatchTriggers watch_triggers(Relation relation);
 /// The trigger of that name, or null.
 const Trigger* find_trigger(const WatchTriggers& triggers, const char* name) noexcept;
 
-/// How a trigger of a watch is to be made.
-struct WatchTriggerPlan {
-    const char* name;
-    bool row;
-    int events;  ///< TRIGGER_TYPE_INSERT and others
-    bool old_rows;
-    bool new_rows;
-    char fires;
-};
-
-/// Makes a trigger, or makes it anew, whoever calls. Takes the lock that CREATE TRIGGER takes.
-void make_watch_trigger(Oid relation, const WatchTriggerPlan& plan, WatchRole role, List* arguments);
-
-/// The triggers of the watch that the table is to have.
-List* plan_watch(const WatchSpec& spec);
+/// Makes the triggers of a watch on one table, whoever calls, in place of those among `present` that it has there in this role. Takes the lock that
+/// CREATE TRIGGER takes.
+void put_watch(Oid relation, char kind, const WatchSpec& spec, WatchRole role, const WatchTriggers& present);
 
 /// Drops a trigger. Takes the lock that DROP TRIGGER takes.
 void drop_watch_trigger(Oid trigger);

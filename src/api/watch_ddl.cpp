@@ -2,7 +2,7 @@
 // lose them; what a definition's change does to the rows' tags is invalidated; a column that a watch needs cannot go or be renamed.
 //
 // Without event triggers (event_triggers = off, single-user mode) the triggers themselves see to templates that do not fit any more; new
-// partitions then lack their copies for statements until the table is watched again.
+// partitions then lack their copies until the table is watched again.
 
 #include "api/context.hpp"
 #include "api/row_tags.hpp"

@@ -143,23 +143,10 @@ CACHE_EXT_FUNCTION(watch_table) {
     if (spec.has_sql()) check_watch_sql(spec, relation);
     // All tables below it too, from above: whoever takes them in this order waits for nobody who waits for it.
     find_all_inheritors(table, ShareRowExclusiveLock, nullptr);
+    const char kind = relation->rd_rel->relkind;
     relation_close(relation, NoLock);
 
-    const List* plans = plan_watch(spec);
-    for (int i = 0; i < present.count; ++i) {
-        const auto is_same = [&](int p) {
-            return std::strcmp(static_cast<const WatchTriggerPlan*>(list_nth(plans, p))->name,
-                               present.triggers[i].tgname) == 0;
-        };
-        bool stays = false;
-        for (int p = 0; p < list_length(plans); ++p)
-            stays = stays || is_same(p);
-        if (!stays) drop_watch_trigger(present.triggers[i].tgoid);
-    }
-    for (int p = 0; p < list_length(plans); ++p) {
-        make_watch_trigger(table, *static_cast<const WatchTriggerPlan*>(list_nth(plans, p)),
-                           WatchRole::kTable, watch_arguments(spec));
-    }
+    put_watch(table, kind, spec, WatchRole::kTable, present);
     copy_to_members(table);
     drop_orphans();
     invalidate_broadly(spec);

@@ -33,14 +33,15 @@ TriggerTransition* transition(const char* name, bool is_new) {
     return node;
 }
 
-WatchTriggerPlan plan_of(const Trigger& trigger) {
-    return {trigger.tgname,
-            TRIGGER_FOR_ROW(trigger.tgtype),
-            trigger.tgtype & TRIGGER_TYPE_EVENT_MASK,
-            trigger.tgoldtable != nullptr,
-            trigger.tgnewtable != nullptr,
-            trigger.tgenabled};
-}
+/// How a trigger of a watch is to be made.
+struct WatchTriggerPlan {
+    const char* name;
+    bool row;
+    int events;  // TRIGGER_TYPE_INSERT and others
+    bool old_rows;
+    bool new_rows;
+    char fires;
+};
 
 void add_plan(List*& plans, const WatchSpec& spec, const char* which, WatchTriggerPlan plan) {
     auto* copy = static_cast<WatchTriggerPlan*>(palloc(sizeof(WatchTriggerPlan)));
@@ -49,34 +50,95 @@ void add_plan(List*& plans, const WatchSpec& spec, const char* which, WatchTrigg
     plans = lappend(plans, copy);
 }
 
-/// Copies the watches of a table to one below it.
+/// The triggers of the watch that a table of this kind is to have.
+List* plan_watch(const WatchSpec& spec, char kind) {
+    constexpr int kRows = TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE;
+    List* plans = NIL;
+    const bool by_row = has_row_tags(spec) && !spec.has_sql();
+    // Logical replication fires no statement triggers as it applies rows: what is done for statements otherwise is done for rows there.
+    // A partitioned table has no rows of its own, and those of a trigger for rows would be copied by the server, in the name of whoever makes a
+    // partition and may not execute our functions.
+    if (kind != RELKIND_PARTITIONED_TABLE)
+        add_plan(
+            plans, spec, "row",
+            {nullptr, true, kRows, false, false, by_row ? TRIGGER_FIRES_ALWAYS : TRIGGER_FIRES_ON_REPLICA});
+    // On foreign tables there are neither triggers for TRUNCATE nor transition tables.
+    const int truncate = kind == RELKIND_FOREIGN_TABLE ? 0 : TRIGGER_TYPE_TRUNCATE;
+    if (spec.has_sql()) {
+        // A transition table belongs to one kind of event.
+        add_plan(plans, spec, "insert",
+                 {nullptr, false, TRIGGER_TYPE_INSERT, false, true, TRIGGER_FIRES_ALWAYS});
+        add_plan(plans, spec, "update",
+                 {nullptr, false, TRIGGER_TYPE_UPDATE, true, true, TRIGGER_FIRES_ALWAYS});
+        add_plan(plans, spec, "delete",
+                 {nullptr, false, TRIGGER_TYPE_DELETE, true, false, TRIGGER_FIRES_ALWAYS});
+        add_plan(plans, spec, "truncate",
+                 {nullptr, false, TRIGGER_TYPE_TRUNCATE, false, false, TRIGGER_FIRES_ALWAYS});
+    } else {
+        add_plan(plans, spec, "statement",
+                 {nullptr, false, kRows | truncate, false, false, TRIGGER_FIRES_ALWAYS});
+    }
+    return plans;
+}
+
+/// Makes a trigger, or makes it anew, whoever calls.
+void make_watch_trigger(Oid relation, const WatchTriggerPlan& plan, WatchRole role, List* arguments) {
+    auto* statement = makeNode(CreateTrigStmt);
+    statement->replace = true;
+    statement->trigname = pstrdup(plan.name);
+    statement->relation =
+        makeRangeVar(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation), -1);
+    statement->args = arguments;
+    statement->row = plan.row;
+    statement->timing = TRIGGER_TYPE_AFTER;
+    statement->events = static_cast<int16>(plan.events);
+    if (plan.old_rows)
+        statement->transitionRels = lappend(statement->transitionRels, transition(kOldRows, false));
+    if (plan.new_rows)
+        statement->transitionRels = lappend(statement->transitionRels, transition(kNewRows, true));
+
+    // The functions are nobody's to execute. Whether the caller may do this has been asked before.
+    Oid user = InvalidOid;
+    int context = 0;
+    GetUserIdAndSecContext(&user, &context);
+    SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
+    CreateTriggerFiringOn(statement, nullptr, relation, InvalidOid, InvalidOid, InvalidOid,
+                          watch_function(role), InvalidOid, nullptr, false, false, plan.fires);
+    SetUserIdAndSecContext(user, context);
+    CommandCounterIncrement();
+}
+
+const WatchTriggerPlan& plan_at(const List* plans, int i) {
+    return *static_cast<const WatchTriggerPlan*>(list_nth(plans, i));
+}
+
+bool is_planned(const List* plans, const char* name) {
+    for (int i = 0; i < list_length(plans); ++i) {
+        if (std::strcmp(plan_at(plans, i).name, name) == 0) return true;
+    }
+    return false;
+}
+
+/// Copies the watches of a table to one below it, in place of what it has of them.
 void copy_to_member(const WatchTriggers& originals, Oid relation) {
     if (originals.count == 0) return;
     // It may be going just now, where only the list of inheritors and no lock says that it is there.
     Relation member = try_table_open(relation, ShareRowExclusiveLock);
     if (member == nullptr) return;
-    const bool is_partition = member->rd_rel->relispartition;
+    const WatchTriggers present = watch_triggers(member);
     // What is cached depends on no temporary table.
     const bool is_temporary = member->rd_rel->relpersistence == RELPERSISTENCE_TEMP;
-    const bool is_foreign = member->rd_rel->relkind == RELKIND_FOREIGN_TABLE;
-    const char* name = pstrdup(RelationGetRelationName(member));
+    const char kind = member->rd_rel->relkind;
     table_close(member, NoLock);
+    if (is_temporary) return;
     for (int i = 0; i < originals.count; ++i) {
-        const Trigger& original = originals.triggers[i];
-        WatchTriggerPlan plan = plan_of(original);
-        // There are no such triggers on foreign tables.
-        if (is_foreign) plan.events &= ~TRIGGER_TYPE_TRUNCATE;
-        if (plan.events == 0) continue;
-        if (is_foreign && (plan.old_rows || plan.new_rows)) {
-            ereport(
-                ERROR,
-                (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                 errmsg("a watch with a condition or a cascade cannot include foreign table \"%s\"", name),
-                 errhint("Watch the table without them, or the other partitions one by one.")));
-        }
-        // The server itself copies row triggers to partitions.
-        if (is_temporary || (plan.row && is_partition)) continue;
-        make_watch_trigger(relation, plan, WatchRole::kMember, watch_arguments(watch_spec(original)));
+        const WatchSpec spec = watch_spec(originals.triggers[i]);
+        // All triggers of a watch say the same.
+        const auto is_same = [&spec](const Trigger& t) {
+            return std::strcmp(watch_spec(t).id, spec.id) == 0;
+        };
+        if (std::any_of(originals.triggers, originals.triggers + i, is_same)) continue;
+        put_watch(relation, kind, spec, WatchRole::kMember, present);
     }
 }
 
@@ -107,65 +169,50 @@ bool look_up_trigger(Oid trigger, Oid& relation, NameData& name) {
     return found;
 }
 
-/// Takes no lock: most members that are asked about have nothing to do with the command.
+/// Whether a table has a trigger of the same watch. Takes no lock: most that are asked about have nothing to do with the command.
+bool has_watch(Oid relation, const char* trigger_name) {
+    const std::string_view name = trigger_name;
+    const std::string_view watch = name.substr(0, name.rfind('_') + 1);
+    Relation catalog = table_open(TriggerRelationId, AccessShareLock);
+    ScanKeyData key;
+    ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relation));
+    SysScanDesc scan = systable_beginscan(catalog, TriggerRelidNameIndexId, true, nullptr, 1, &key);
+    bool found = false;
+    for (HeapTuple tuple; !found && HeapTupleIsValid(tuple = systable_getnext(scan));) {
+        found = std::string_view(NameStr(reinterpret_cast<Form_pg_trigger>(GETSTRUCT(tuple))->tgname))
+                    .starts_with(watch);
+    }
+    systable_endscan(scan);
+    table_close(catalog, AccessShareLock);
+    return found;
+}
+
 bool has_original(Oid relation, const char* name) {
     const List* parents = parents_of(relation);
     bool found = false;
     for (int i = 0; i < list_length(parents) && !found; ++i)
-        found = OidIsValid(get_trigger_oid(list_nth_oid(parents, i), name, true));
+        found = has_watch(list_nth_oid(parents, i), name);
     return found;
 }
 
 }  // namespace
 
-List* plan_watch(const WatchSpec& spec) {
-    constexpr int kRows = TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE;
-    List* plans = NIL;
-    const bool by_row = has_row_tags(spec) && !spec.has_sql();
-    // Logical replication fires no statement triggers as it applies rows: what is done for statements otherwise is done for rows there.
-    add_plan(plans, spec, "row",
-             {nullptr, true, kRows, false, false, by_row ? TRIGGER_FIRES_ALWAYS : TRIGGER_FIRES_ON_REPLICA});
-    if (spec.has_sql()) {
-        // A transition table belongs to one kind of event.
-        add_plan(plans, spec, "insert",
-                 {nullptr, false, TRIGGER_TYPE_INSERT, false, true, TRIGGER_FIRES_ALWAYS});
-        add_plan(plans, spec, "update",
-                 {nullptr, false, TRIGGER_TYPE_UPDATE, true, true, TRIGGER_FIRES_ALWAYS});
-        add_plan(plans, spec, "delete",
-                 {nullptr, false, TRIGGER_TYPE_DELETE, true, false, TRIGGER_FIRES_ALWAYS});
-        add_plan(plans, spec, "truncate",
-                 {nullptr, false, TRIGGER_TYPE_TRUNCATE, false, false, TRIGGER_FIRES_ALWAYS});
-    } else {
-        add_plan(plans, spec, "statement",
-                 {nullptr, false, kRows | TRIGGER_TYPE_TRUNCATE, false, false, TRIGGER_FIRES_ALWAYS});
+void put_watch(Oid relation, char kind, const WatchSpec& spec, WatchRole role, const WatchTriggers& present) {
+    if (kind == RELKIND_FOREIGN_TABLE && spec.has_sql()) {
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                        errmsg("a watch with a condition or a cascade cannot include foreign table \"%s\"",
+                               get_rel_name(relation)),
+                        errhint("Watch the table without them, or the other partitions one by one.")));
     }
-    return plans;
-}
-
-void make_watch_trigger(Oid relation, const WatchTriggerPlan& plan, WatchRole role, List* arguments) {
-    auto* statement = makeNode(CreateTrigStmt);
-    statement->replace = true;
-    statement->trigname = pstrdup(plan.name);
-    statement->relation =
-        makeRangeVar(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation), -1);
-    statement->args = arguments;
-    statement->row = plan.row;
-    statement->timing = TRIGGER_TYPE_AFTER;
-    statement->events = static_cast<int16>(plan.events);
-    if (plan.old_rows)
-        statement->transitionRels = lappend(statement->transitionRels, transition(kOldRows, false));
-    if (plan.new_rows)
-        statement->transitionRels = lappend(statement->transitionRels, transition(kNewRows, true));
-
-    // The functions are nobody's to execute. Whether the caller may do this has been asked before.
-    Oid user = InvalidOid;
-    int context = 0;
-    GetUserIdAndSecContext(&user, &context);
-    SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
-    CreateTriggerFiringOn(statement, nullptr, relation, InvalidOid, InvalidOid, InvalidOid,
-                          watch_function(role), InvalidOid, nullptr, false, false, plan.fires);
-    SetUserIdAndSecContext(user, context);
-    CommandCounterIncrement();
+    const List* plans = plan_watch(spec, kind);
+    for (int i = 0; i < present.count; ++i) {
+        const Trigger& t = present.triggers[i];
+        if (watch_role(t) == role && std::strcmp(watch_spec(t).id, spec.id) == 0 &&
+            !is_planned(plans, t.tgname))
+            drop_watch_trigger(t.tgoid);
+    }
+    for (int i = 0; i < list_length(plans); ++i)
+        make_watch_trigger(relation, plan_at(plans, i), role, watch_arguments(spec));
 }
 
 void drop_watch_trigger(Oid trigger) {
@@ -208,7 +255,7 @@ void drop_orphans() {
             if (!look_up_trigger(trigger, relation, name) || has_original(relation, NameStr(name))) continue;
             const WatchTriggers present = watches_of(relation);
             const Trigger* found = find_trigger(present, NameStr(name));
-            if (found == nullptr || found->tgisclone) continue;
+            if (found == nullptr) continue;
             invalidate_broadly(watch_spec(*found));
             drop_watch_trigger(trigger);
             dropped = true;

@@ -14,7 +14,7 @@ BEGIN
 END
 $$;
 CREATE VIEW watch_triggers AS
-SELECT tgrelid::regclass AS table_name, regexp_replace(tgname, '\d+', 'N') AS trigger_name, tgenabled AS enabled, tgparentid <> 0 AS clone
+SELECT tgrelid::regclass AS table_name, regexp_replace(tgname, '\d+', 'N') AS trigger_name, tgenabled AS enabled
 FROM pg_trigger WHERE tgname LIKE 'cache_ext_watch_%' ORDER BY tgrelid::regclass::text, 2;
 
 CREATE TABLE product (id int PRIMARY KEY, parent int REFERENCES product ON DELETE CASCADE ON UPDATE CASCADE, name text);

@@ -13,7 +13,7 @@ BEGIN
 END
 $$;
 CREATE VIEW watch_triggers AS
-SELECT tgrelid::regclass AS table_name, regexp_replace(tgname, '\d+', 'N') AS trigger_name, tgenabled AS enabled, tgparentid <> 0 AS clone
+SELECT tgrelid::regclass AS table_name, regexp_replace(tgname, '\d+', 'N') AS trigger_name, tgenabled AS enabled
 FROM pg_trigger WHERE tgname LIKE 'cache_ext_watch_%' ORDER BY tgrelid::regclass::text, 2;
 
 CREATE TABLE sale (id int, day int) PARTITION BY RANGE (day);
@@ -73,6 +73,32 @@ SELECT unwatch_table('sale');
 TABLE watch_triggers;
 SELECT unwatch_table('sale_5');
 DROP TABLE sale, sale_1, sale_3, sale_4;
+
+-- Whoever owns the table makes its partitions, also where ordinary triggers do not fire.
+CREATE ROLE cache_sales;
+GRANT CREATE ON SCHEMA public TO cache_sales;
+SET ROLE cache_sales;
+CREATE TABLE owned (id int) PARTITION BY LIST (id);
+RESET ROLE;
+SELECT watch_table('owned', '{all}');
+SET ROLE cache_sales;
+CREATE TABLE owned_1 PARTITION OF owned FOR VALUES IN (1);
+RESET ROLE;
+SET session_replication_role = replica;
+CREATE TABLE owned_2 PARTITION OF owned FOR VALUES IN (2);
+RESET session_replication_role;
+TABLE watch_triggers;
+CALL run('INSERT INTO owned_1 VALUES (1)');
+CALL run('INSERT INTO owned_2 VALUES (2)');
+-- Made while event triggers were off: watching again finds it.
+ALTER EVENT TRIGGER cache_ext_watch_end DISABLE;
+CREATE TABLE owned_3 PARTITION OF owned FOR VALUES IN (3);
+ALTER EVENT TRIGGER cache_ext_watch_end ENABLE ALWAYS;
+SELECT watch_table('owned', '{all}');
+CALL run('INSERT INTO owned_3 VALUES (3)');
+DROP TABLE owned;
+DROP OWNED BY cache_sales;
+DROP ROLE cache_sales;
 
 -- Inheritance.
 CREATE TABLE base (id int);

@@ -108,7 +108,7 @@ $node->safe_psql('copy', q(
     SELECT watch_table('base', ARRAY['all', 'p:{id}']);
     ALTER TABLE plain DISABLE TRIGGER ALL;
 ));
-my $triggers = q(SELECT tgrelid::regclass, tgname, tgenabled, tgparentid <> 0, tgfoid::regproc, tgargs, tgtype FROM pg_trigger WHERE tgname LIKE 'cache%' ORDER BY tgrelid::regclass::text, 2);
+my $triggers = q(SELECT tgrelid::regclass, tgname, tgenabled, tgfoid::regproc, tgargs, tgtype FROM pg_trigger WHERE tgname LIKE 'cache%' ORDER BY tgrelid::regclass::text, 2);
 my $watches = 'SELECT watched_table::text, tags, when_condition, cascade_query, owner, enabled FROM cache_watches ORDER BY 1';
 my $before = $node->safe_psql('copy', $triggers);
 my $seen = $node->safe_psql('copy', $watches);
