@@ -322,8 +322,10 @@ Restored restore(const Region& region, ArchiveReader& reader, const Quota& quota
             const Id128& space = is_relation ? e.relation_space : e.scope.space;
             tags[i] = {space, e.tags[i], store.tags().hash(space, e.tags[i])};
             // Whoever writes it from now on has to tell; nobody is under way who would not.
-            if (std::uint32_t relation = 0; is_relation && parse_relation(e.tags[i], relation))
+            if (std::uint32_t relation = 0; is_relation && parse_relation(e.tags[i], relation)) {
                 region.watches().ripen(Watches::hash(space, relation));
+                region.watches().join(static_cast<std::uint32_t>(space.lo));  // the database's number
+            }
         }
         NewEntry entry;
         entry.scope = &e.scope;

@@ -238,6 +238,9 @@ TEST(Archive, what_an_entry_depends_on_is_watched_again) {
         EXPECT_TRUE(watches.watched(Watches::hash(relations, 16384)) &&
                     watches.watched(Watches::hash(relations, 0)));
         EXPECT_FALSE(watches.watched(Watches::hash(relations, 16385))) << "a user's tag";
+        std::vector<std::uint32_t> databases;
+        EXPECT_TRUE(watches.visit_databases([&](std::uint32_t d) { databases.push_back(d); }));
+        EXPECT_EQ(databases, std::vector<std::uint32_t>{5}) << "for changes that concern all databases";
         ASSERT_EQ(after.find(kShared, "a"), Found::kHit);
         const Version version = after.region.clock().stamp(after.region.session(1).mark, 10);
         after.region.store().stamp_tag(

@@ -73,5 +73,19 @@ TEST(Watches, SilentWritersAreOlder) {
     }
 }
 
+TEST(Watches, DatabasesThatHaveJoinedAreKnownUntilThereAreTooMany) {
+    const auto watches = std::make_unique<Watches>();
+    std::vector<std::uint32_t> known;
+    const auto visit = [&](std::uint32_t d) { known.push_back(d); };
+    EXPECT_TRUE(watches->visit_databases(visit));
+    for (const std::uint32_t d : {5U, 7U, 5U})
+        watches->join(d);
+    EXPECT_TRUE(watches->visit_databases(visit));
+    EXPECT_EQ(known, (std::vector<std::uint32_t>{5, 7}));
+    for (std::uint32_t d = 100; d < 200; ++d)
+        watches->join(d);
+    EXPECT_FALSE(watches->visit_databases(visit));
+}
+
 }  // namespace
 }  // namespace cache_ext::core
