@@ -41,21 +41,27 @@ $node->safe_psql('postgres', q(SELECT set_cached_data('short', '1', '1 day', '{g
 $node->safe_psql('postgres', q(SELECT set_cached_data('large', to_jsonb(repeat('abc', 100000) || md5('x')), '1 day')));
 $node->safe_psql('postgres', q(SELECT get_cached_data('k'))) for 1 .. 3;
 $node->safe_psql('postgres', q(SELECT invalidate_cache_by_tags('{gone}')));
+$node->safe_psql('postgres', q(SELECT set_cache_policy('grace:', p_grace => '1 day')));
+$node->safe_psql('postgres', q(SELECT set_cached_data('grace:k', '1', p_cache_tags => '{grace}')));
+$node->safe_psql('postgres', q(SELECT expire_cache_by_tags('{grace}')));
 my $describe = q(SELECT cache_data, cache_tags, created_at, expires_at, hit_count FROM get_cached_entry('k'));
 my $before = $node->safe_psql('postgres', $describe);
 for my $mode (qw(fast smart)) {
     $node->stop($mode);
     is((stat $file)[2] & 07777, 0600, "$mode: the file is the server's alone");
-    is(start_and_look(), 'cache_ext starts with 3 entries from before the restart', "$mode: entries come back");
+    is(start_and_look(), 'cache_ext starts with 4 entries from before the restart', "$mode: entries come back");
     my ($old) = $before =~ /^(.*)\|\d+$/;
     like($node->safe_psql('postgres', $describe), qr/^\Q$old\E\|[3-9]$/, "$mode: value, tags, times and hits are the same");
     is($node->safe_psql('postgres', q(SET ROLE tester; SELECT get_cached_data('own'))), '"private"', "$mode: a private entry");
     is($node->safe_psql('postgres', q(SELECT get_cached_data('own'))), '', "$mode: which stays private");
     is($node->safe_psql('postgres', q(SELECT get_cached_data('short'))), '', "$mode: what was invalidated stays so");
+    is($node->safe_psql('postgres', q(SELECT cache_data, is_stale FROM get_cached_entry('grace:k'))), '1|t', "$mode: what is stale, within its grace");
     is($node->safe_psql('postgres', q(SELECT get_cached_data('large') = to_jsonb(repeat('abc', 100000) || md5('x')))), 't', "$mode: a large value");
 }
 $node->safe_psql('postgres', q(SELECT invalidate_cache_by_tags('{u}')));
 is(cached(), '', 'what came back can be invalidated');
+$node->safe_psql('postgres', q(SELECT invalidate_cache_by_tags('{grace}')));
+is($node->safe_psql('postgres', q(SELECT cache_data FROM get_cached_entry('grace:k'))), '', 'what is stale too');
 
 # --- and what a result depends on is watched again
 $node->safe_psql('postgres', 'CREATE TABLE read (v int); CREATE TABLE unread (v int)');
