@@ -4,17 +4,86 @@
 
 extern "C" {
 #include "access/htup_details.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "pgtime.h"
+#include "utils/bytea.h"
+#include "utils/float.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 }
 
 namespace cache_ext::api {
 
+namespace {
+
+TextDepends text_depends(Oid type) {
+    const Oid base = getBaseType(type);
+    switch (base) {
+        case BOOLOID:
+        case INT2OID:
+        case INT4OID:
+        case INT8OID:
+        case OIDOID:
+        case NUMERICOID:
+        case TEXTOID:
+        case VARCHAROID:
+        case BPCHAROID:
+        case NAMEOID:
+        case CHAROID:
+        case UUIDOID:
+        case JSONOID:
+        case JSONBOID:
+        case INETOID:
+        case CIDROID:
+            return TextDepends::kNothing;
+        case DATEOID:
+        case TIMEOID:
+        case TIMESTAMPOID:
+        case INTERVALOID:
+        case FLOAT4OID:
+        case FLOAT8OID:
+        case BYTEAOID:
+            return TextDepends::kFormats;
+        default:
+            return get_typtype(base) == TYPTYPE_ENUM ? TextDepends::kNothing : TextDepends::kZone;
+    }
+}
+
+/// The settings that texts depend on, as a tag has them.
+constexpr const char* kCanonical[][2] = {{"datestyle", "ISO, MDY"},
+                                         {"intervalstyle", "postgres"},
+                                         {"extra_float_digits", "1"},
+                                         {"bytea_output", "hex"},
+                                         {"timezone", "UTC"}};
+
+bool is_canonical(TextDepends depends) noexcept {
+    if (depends == TextDepends::kNothing) return true;
+    const bool formats = DateStyle == USE_ISO_DATES && IntervalStyle == INTSTYLE_POSTGRES &&
+                         extra_float_digits == 1 && bytea_output == BYTEA_OUTPUT_HEX;
+    return formats && (depends == TextDepends::kFormats ||
+                       std::strcmp(pg_get_timezone_name(session_timezone), "UTC") == 0);
+}
+
+}  // namespace
+
+int begin_canonical_texts(TextDepends depends) {
+    if (is_canonical(depends)) return 0;
+    const int level = NewGUCNestLevel();
+    for (const auto& [name, value] : kCanonical)
+        (void)set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+    return level;
+}
+
+void end_canonical_texts(int level) {
+    if (level != 0) AtEOXact_GUC(false, level);
+}
+
 TemplateFault parse_template(const char* source, FindField find, void* context, TagTemplate& result,
                              const char*& missing_field) {
     const auto length = std::strlen(source);
     result = {pstrdup(source), static_cast<TemplatePiece*>(palloc0(sizeof(TemplatePiece) * (length + 1))), 0,
-              true};
+              true, TextDepends::kNothing};
     StringInfoData literal;
     initStringInfo(&literal);
     const auto end_piece = [&](int field) {
@@ -47,6 +116,7 @@ TemplateFault parse_template(const char* source, FindField find, void* context, 
             getTypeOutputInfo(type, &function, &is_varlena);
             fmgr_info(function, &result.pieces[result.count - 1].output);
             result.is_plain = false;
+            result.depends = std::max(result.depends, text_depends(type));
             at = close;
         }
     }

@@ -23,12 +23,20 @@ struct TemplatePiece {
     FmgrInfo output;
 };
 
+/// Which settings the texts of a type depend on.
+enum class TextDepends : std::uint8_t {
+    kNothing,
+    kFormats,  ///< DateStyle and its like
+    kZone,     ///< TimeZone too, or it is not known what
+};
+
 /// A parsed template. In the memory context in which it was parsed.
 struct TagTemplate {
     const char* source;
     TemplatePiece* pieces;
     int count;
-    bool is_plain;  ///< without fields: always the same tag
+    bool is_plain;        ///< without fields: always the same tag
+    TextDepends depends;  ///< of its fields
 
     /// The tag of a plain one.
     std::string_view text() const noexcept {
@@ -56,6 +64,11 @@ bool is_virtual(TupleDesc row, int column) noexcept;
 /// For templates over the columns of a row, those that are stored.
 int find_column(void* row_description, const char* name, Oid& type);
 
+/// Sees to it that a value makes the same tag in every session: from now on texts are as they are with DateStyle ISO, in UTC and so on. What
+/// `end_canonical_texts` is to be given; 0, and cheap, where that is so already. An error that is raised between the two ends it too.
+int begin_canonical_texts(TextDepends depends);
+void end_canonical_texts(int level);
+
 /// Makes the tag of the values that `value_of(field, is_null)` gives, in the current memory context. Empty: there is none, because a
 /// value is null, as it makes none where entries are tagged, or because no entry can carry a tag so short or long.
 template <class ValueOf>
@@ -63,15 +76,17 @@ std::string_view make_tag(TagTemplate& t, ValueOf&& value_of) {
     if (t.is_plain) return t.text();
     StringInfoData tag;
     initStringInfo(&tag);
-    for (int i = 0; i < t.count; ++i) {
+    const int level = begin_canonical_texts(t.depends);
+    bool is_null = false;
+    for (int i = 0; i < t.count && !is_null; ++i) {
         TemplatePiece& piece = t.pieces[i];
         appendBinaryStringInfo(&tag, piece.text, piece.text_bytes);
         if (piece.field == 0) continue;
-        bool is_null = true;
         const Datum value = value_of(piece.field, is_null);
-        if (is_null) return {};
-        appendStringInfoString(&tag, OutputFunctionCall(&piece.output, value));
+        if (!is_null) appendStringInfoString(&tag, OutputFunctionCall(&piece.output, value));
     }
+    end_canonical_texts(level);
+    if (is_null) return {};
     const auto bytes = static_cast<std::size_t>(tag.len);
     return bytes <= core::kMaxTagBytes ? std::string_view{tag.data, bytes} : std::string_view{};
 }

@@ -20,7 +20,7 @@ RowTags* tags_of_name(Relation relation) {
     const char* name = pstrdup(RelationGetRelationName(relation));
     auto* piece = static_cast<TemplatePiece*>(palloc0(sizeof(TemplatePiece)));
     *piece = {name, static_cast<int>(std::strlen(name)), 0, {}};
-    all->templates[all->count++] = {name, piece, 1, true};
+    all->templates[all->count++] = {name, piece, 1, true, TextDepends::kNothing};
     all->any_plain = true;
     return all;
 }

@@ -156,6 +156,18 @@ CREATE FUNCTION a_collation(a text) RETURNS text LANGUAGE plpgsql STABLE AS $$ B
 SELECT create_cached_function('a_collation(text)', p_cache_tags => '{}');
 SELECT a_collation_cached('x' COLLATE "C"), a_collation_cached('x' COLLATE "POSIX"), a_collation_cached('x' COLLATE "C");
 
+-- A tag is the same whatever is set where it is made.
+CREATE FUNCTION a_times(d date, t timestamptz, i interval, f float8) RETURNS date LANGUAGE sql STABLE AS $$ SELECT d $$;
+SELECT create_cached_function('a_times(date, timestamptz, interval, float8)', p_cache_tags => ARRAY['{d}', '{t}', '{i}', '{f}']);
+SET datestyle = 'German';
+SET timezone = 'Asia/Tokyo';
+SET extra_float_digits = -10;
+SELECT a_times_cached('02.01.2026', '02.01.2026 03:04:05', '1 day 2 hours', 0.1234567890123456), '1 day 2 hours'::interval, now()::text LIKE '%JST';
+RESET datestyle;
+RESET timezone;
+RESET extra_float_digits;
+SELECT cache_tags FROM query_cache WHERE cache_key LIKE 'function:cf.a_times%';
+
 -- Settings that may change a result are part of the question, unless the function fixes them.
 CREATE FUNCTION by_setting() RETURNS text LANGUAGE plpgsql STABLE AS $$ BEGIN RAISE NOTICE 'computed'; RETURN '2026-01-02 03:04:05+00'::timestamptz::text; END $$;
 SELECT create_cached_function('by_setting()', p_cache_tags => '{}');

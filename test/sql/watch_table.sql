@@ -116,6 +116,19 @@ DROP TABLE stored;
 DROP TYPE mood;
 DROP DOMAIN number;
 
+-- A tag is the same whatever is set where it is made.
+CREATE TABLE watched_days (d date, at timestamptz);
+SELECT watch_table('watched_days', ARRAY['day:{d}', 'at:{at}']);
+SELECT set_cached_data('day', '1', p_cache_tags => '{day:2026-01-02}'), set_cached_data('at', '1', p_cache_tags => '{at:2026-01-01 18:04:05+00}'),
+    set_cached_data('other day', '1', p_cache_tags => '{day:2026-02-01}');
+SET datestyle = 'SQL, DMY';
+SET timezone = 'Asia/Tokyo';
+INSERT INTO watched_days VALUES ('02/01/2026', '02/01/2026 03:04:05');
+RESET datestyle;
+RESET timezone;
+SELECT cache_exists('day') AS day, cache_exists('at') AS at, cache_exists('other day') AS other_day;
+DROP TABLE watched_days;
+
 DROP TABLE log CASCADE;
 DROP VIEW small, ruled;
 DROP PROCEDURE run;
