@@ -50,10 +50,15 @@ void tell_untracked(Oid function) {
     StringInfoData not_told;
     initStringInfo(&never_kept);
     initStringInfo(&not_told);
+    StringInfoData not_seen;
+    initStringInfo(&not_seen);
     for (int i = 0; i < seen.finding_count; ++i) {
         const pg::Finding& finding = seen.findings[i];
         if (finding.obstacle == pg::Obstacle::kIdentity) continue;
-        append_finding(pg::prevents_keeping(finding.obstacle) ? never_kept : not_told, finding);
+        append_finding(pg::prevents_keeping(finding.obstacle)               ? never_kept
+                       : finding.obstacle == pg::Obstacle::kNotLookedInto ? not_seen
+                                                                            : not_told,
+                       finding);
     }
     const char* name = format_procedure(function);
     if (never_kept.len > 0) {
@@ -68,6 +73,12 @@ void tell_untracked(Oid function) {
         ereport(NOTICE, (errmsg("not everything that results of function %s depend on can be tracked", name),
                          errdetail("It uses %s.", not_told.data),
                          errhint("A short p_cache_duration bounds how long a result may be out of date.")));
+    }
+    if (not_seen.len > 0) {
+        ereport(NOTICE,
+                (errmsg("what results of function %s depend on is seen only when it runs", name),
+                 errdetail("It uses %s.", not_seen.data),
+                 errhint("Results of what cannot be tracked are not kept then. cache_dependencies shows what a result depends on.")));
     }
 }
 
