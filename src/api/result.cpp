@@ -1,7 +1,7 @@
 #include "api/result.hpp"
 
 #include "core/hash.hpp"
-#include "pg/guard.hpp"
+#include "pg/compat.hpp"
 
 extern "C" {
 #include "access/detoast.h"
@@ -101,7 +101,7 @@ MinimalTuple storable_row(TupleTableSlot* slot, TupleDesc row) {
         if (!slot->tts_isnull[i] && TupleDescAttr(row, i)->attlen == -1)
             values[i] = PointerGetDatum(PG_DETOAST_DATUM_PACKED(values[i]));
     }
-    return heap_form_minimal_tuple(row, values, slot->tts_isnull);
+    return pg::form_minimal_tuple(row, values, slot->tts_isnull);
 }
 
 }  // namespace

@@ -39,6 +39,15 @@ int max_backend_slots() noexcept {
     return MaxBackends + NUM_AUXILIARY_PROCS;
 }
 
+MinimalTuple form_minimal_tuple(TupleDesc row, Datum* values, bool* nulls) {
+#if PG_VERSION_NUM >= 180000
+    // 18 can leave room before the tuple.
+    return heap_form_minimal_tuple(row, values, nulls, 0);
+#else
+    return heap_form_minimal_tuple(row, values, nulls);
+#endif
+}
+
 bool may_execute(Oid function, Oid role) {
 #if PG_VERSION_NUM >= 160000
     // 16 has one function for all kinds of objects.

@@ -7,6 +7,8 @@
 
 extern "C" {
 #include "nodes/parsenodes.h"
+#include "access/htup_details.h"
+#include "access/tupdesc.h"
 #include "utils/guc.h"
 #include "utils/guc_tables.h"
 }
@@ -27,6 +29,9 @@ namespace cache_ext::pg {
 /// did. Writes by any means are known (DML, COPY, cascades, TRUNCATE, REFRESH, logical replication), to tables kept as heaps and while track_counts
 /// was on. A relation may be asked about twice. Only in a transaction.
 [[nodiscard]] bool any_written_relation(bool (*test)(void* context, Oid relation), void* context);
+
+/// Makes a minimal tuple, in the current memory context.
+[[nodiscard]] MinimalTuple form_minimal_tuple(TupleDesc row, Datum* values, bool* nulls);
 
 /// Whether a role may execute a function. Catalog access.
 [[nodiscard]] bool may_execute(Oid function, Oid role);

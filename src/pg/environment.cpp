@@ -7,8 +7,12 @@ extern "C" {
 #include "utils/builtins.h"
 #include "utils/bytea.h"
 #include "utils/float.h"
-#include "utils/pg_locale.h"
 #include "utils/rls.h"
+
+// Of utils/pg_locale.h, which needs ICU's headers where the server was built with ICU.
+extern PGDLLIMPORT char* locale_monetary;
+extern PGDLLIMPORT char* locale_numeric;
+extern PGDLLIMPORT char* locale_time;
 }
 
 namespace cache_ext::pg {
