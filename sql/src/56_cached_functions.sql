@@ -74,10 +74,13 @@ BEGIN
     END IF;
 
     body := jsonb_strip_nulls(jsonb_build_object(
-        'function', p_function::text, 'duration', p_cache_duration::text, 'grace', p_grace::text, 'tags', to_jsonb(p_cache_tags),
+        'function', p_function::text,
+        -- Of a shared result the default is the owner's, and not that of whoever happens to compute it.
+        'duration', coalesce(p_cache_duration, CASE WHEN p_shared THEN current_setting('cache_ext.default_duration')::interval END)::text,
+        'grace', p_grace::text, 'tags', to_jsonb(p_cache_tags),
         'shared', coalesce(p_shared, false),
-        -- A caller's temporary tables come last, and not first as they would unless they are named.
-        'search_path', CASE WHEN p_shared THEN concat_ws(', ', nullif(p_search_path, ''), CASE WHEN p_search_path NOT LIKE '%pg_temp%' THEN 'pg_temp' END) END));
+        -- A caller's temporary tables come last, and not first as they would unless they are named. What is named twice counts where it is named first.
+        'search_path', CASE WHEN p_shared THEN concat_ws(', ', nullif(p_search_path, ''), 'pg_temp') END));
     EXECUTE format('CREATE OR REPLACE FUNCTION %s.%I(%s) RETURNS %s LANGUAGE cached %s PARALLEL %s COST %s %s AS %L',
         base.pronamespace::regnamespace, name,
         concat_ws(', ', nullif(pg_get_function_arguments(base.oid), ''),
@@ -96,6 +99,11 @@ BEGIN
         RAISE NOTICE USING MESSAGE = format('function %s is volatile', p_function),
             DETAIL = 'Its results are kept all the same, until what they were computed from is invalidated or their time is over.',
             HINT = 'Declare it STABLE if it is: its cached function can then be used in more plans.';
+    END IF;
+    IF p_shared AND EXISTS (SELECT FROM unnest(base.proconfig) c WHERE c LIKE 'search\_path=_%' AND c <> 'search_path=""' AND c !~ '\mpg_temp\M') THEN
+        RAISE WARNING USING MESSAGE = format('function %s looks for tables among those that its caller has created for himself', p_function),
+            DETAIL = 'It sets a search_path that does not name pg_temp, which then comes first, and its shared results are computed with the rights of its owner.',
+            HINT = 'Name pg_temp last in its search_path.';
     END IF;
     RETURN made.oid;
 END

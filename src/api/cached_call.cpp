@@ -8,6 +8,7 @@
 #include "api/reading.hpp"
 #include "api/result.hpp"
 #include "api/template.hpp"
+#include "pg/compat.hpp"
 #include "pg/guard.hpp"
 #include "pg/settings.hpp"
 #include "pg/writes.hpp"
@@ -25,6 +26,7 @@ extern "C" {
 #include "utils/datum.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/varlena.h"
 }
 
 namespace cache_ext::api {
@@ -244,6 +246,29 @@ void set_locally(const char* name, const char* value) {
     (void)set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
+/// Empties a setting of the caller's until its nesting level ends.
+void empty_locally(const char* name) {
+    const char* value = GetConfigOption(name, true, false);
+    if (value == nullptr || value[0] == '\0') return;
+    // One that a library defines may take no empty text.
+    if (set_config_option(name, "", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, DEBUG1, false) <= 0)
+        set_locally(name, nullptr);
+}
+
+/// Empties all that says who calls: what the interface before the server tells of a request, and the settings that are part of the scope.
+void forget_caller() {
+    pg::visit_settings("request.", empty_locally);
+    List* names = NIL;
+    if (pg::settings::scope_settings == nullptr ||
+        !SplitGUCList(pstrdup(pg::settings::scope_settings), ',', &names))
+        return;
+    for (int i = 0; i < list_length(names); ++i) {
+        const auto* name = static_cast<const char*>(list_nth(names, i));
+        // The server's own have other ways of saying nothing.
+        if (std::strchr(name, '.') != nullptr) empty_locally(name);
+    }
+}
+
 /// Whoever asks, a shared result is what the function's owner would be given, who is nobody in particular: no claims, and names looked up where they were when
 /// it was declared shared. Else the first who asks would decide what everybody gets, and could have the owner run code of his own.
 void call_as_owner(Call& call) {
@@ -254,9 +279,7 @@ void call_as_owner(Call& call) {
     const int level = NewGUCNestLevel();
     SetUserIdAndSecContext(d.owner, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
     if (d.search_path != nullptr) set_locally("search_path", d.search_path);
-    if (const char* claims = GetConfigOption("request.jwt.claims", true, false);
-        claims != nullptr && claims[0] != '\0')
-        set_locally("request.jwt.claims", "");
+    forget_caller();
     call_underneath(call);
     AtEOXact_GUC(false, level);
     SetUserIdAndSecContext(role, security);
@@ -291,20 +314,22 @@ Datum compute_packed(void* context) {
 
 // --- the cached call ----------------------------------------------------------------------------------
 
-Texts tags_of(const CallSite& site, FunctionCallInfo fcinfo) {
-    Texts tags;
+/// The tags of a call. False: one of them cannot be carried by any entry, so that nobody could invalidate the result by it.
+bool make_tags(const CallSite& site, FunctionCallInfo fcinfo, Texts& tags) {
     const int count = site.definition->tag_count;
-    if (count == 0) return tags;
+    if (count == 0) return true;
     tags.begin_ = static_cast<std::string_view*>(palloc(sizeof(std::string_view) * static_cast<Size>(count)));
     for (int i = 0; i < count; ++i) {
-        const std::string_view tag = make_tag(site.tags[i], [fcinfo](int field, bool& is_null) {
-            is_null = fcinfo->args[field - 1].isnull;
+        bool has_null = false;
+        const std::string_view tag = make_tag(site.tags[i], [&](int field, bool& is_null) {
+            has_null = is_null = fcinfo->args[field - 1].isnull;
             return fcinfo->args[field - 1].value;
         });
+        if (tag.empty() && !has_null) return false;
         if (!tag.empty() && std::find(tags.begin(), tags.end(), tag) == tags.end())
-            tags.begin_[tags.count++] = tag;
+            std::construct_at(tags.begin_ + tags.count++, tag);
     }
-    return tags;
+    return true;
 }
 
 void read_or_compute(Call& call) {
@@ -315,7 +340,8 @@ void read_or_compute(Call& call) {
     SetRequest request;
     if (d.duration_argument >= 0) request.duration = duration_argument(call.fcinfo, d.duration_argument);
     request.max_age = request.duration;
-    if (request.duration == 0) request.duration = d.duration;
+    // How long others are given a shared result is for its owner to say.
+    if (request.duration == 0 || d.is_shared) request.duration = d.duration;
     request.grace = d.grace;
     request.by_policy = false;
     request.is_binary = true;
@@ -323,7 +349,7 @@ void read_or_compute(Call& call) {
     if (!d.is_shared) pg::personal_id(person);
     char buffer[core::kMaxKeyBytes];
     request.key = make_key(d, site.frame, call.fcinfo, d.is_shared ? nullptr : person, buffer);
-    request.tags = tags_of(site, call.fcinfo);
+    if (!make_tags(site, call.fcinfo, request.tags)) return compute(call);
     const pg::Caller& caller = pg::caller();
     const core::Scope scope = function_scope(d.is_shared ? shared_scope(caller) : own_scope(caller));
     const Place place{&scope, true};

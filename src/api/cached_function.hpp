@@ -62,6 +62,7 @@ struct Definition {
     std::uint64_t call_environment;
     std::uint64_t call_person[2];
     Oid call_role;
+    Oid call_session;
     char call_digest[33];  ///< names the function, in this state, as called by that role under those settings
 };
 

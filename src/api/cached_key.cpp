@@ -93,15 +93,18 @@ void append_version(StringInfoData& text, const RowVersion& version) {
 const char* digest_of(Definition& d, const std::uint64_t* person) {
     const std::uint64_t environment = pg::environment_number();
     const Oid role = person != nullptr ? GetUserId() : InvalidOid;
+    // The session's user is told apart too: functions see it, and after SET ROLE the scope does not say who it was.
+    const Oid session = person != nullptr ? GetSessionUserId() : InvalidOid;
     const std::uint64_t who[2] = {person != nullptr ? person[0] : 0, person != nullptr ? person[1] : 0};
-    if (d.call_environment == environment && d.call_role == role && d.call_person[0] == who[0] &&
-        d.call_person[1] == who[1]) [[likely]]
+    if (d.call_environment == environment && d.call_role == role && d.call_session == session &&
+        d.call_person[0] == who[0] && d.call_person[1] == who[1]) [[likely]]
         return d.call_digest;
     StringInfoData text;
     initStringInfo(&text);
     append_version(text, d.function);
     append_version(text, d.underneath);
     append_fixed(text, role);
+    append_fixed(text, session);
     append_fixed(text, who);
     pg::append_environment(&text, d.environment);
     const pg::Digest128 digest = pg::sha256_128(text.data, static_cast<std::size_t>(text.len));
@@ -109,6 +112,7 @@ const char* digest_of(Definition& d, const std::uint64_t* person) {
     *append_hex(d.call_digest, digest.bytes.data(), digest.bytes.size()) = '\0';
     d.call_environment = environment;
     d.call_role = role;
+    d.call_session = session;
     std::copy_n(who, 2, d.call_person);
     return d.call_digest;
 }

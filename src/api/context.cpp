@@ -104,7 +104,7 @@ bool look_up_in(const core::Scope& scope, std::string_view key, core::Version cl
     if (!pending.empty()) [[unlikely]] {
         const pg::PendingSet* set = pending.find_set(scope.id, key);
         if (set != nullptr && may_read(*set, clock)) {
-            pg::note_cached_read();
+            pg::note_own_entry(scope.is_private);
             found.where = Visible::Where::kPending;
             found.pending = set;
             return true;

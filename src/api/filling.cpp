@@ -70,9 +70,9 @@ void keep_policies_relations(pg::Observation& seen) {
 /// Whether a result may be kept in the scope, as far as what it was computed from goes.
 bool may_keep(pg::Observation& seen, Tracking tracking, const core::Scope& scope) {
     if (seen.temporary) return false;
+    // What one caller may have put there must not become what all are given, whatever tags say of it.
+    if (seen.private_entry && !scope.is_private) return false;
     if (tracking == Tracking::kNone) return true;
-    // What one caller may have put there must not become what all are given.
-    if (tracking == Tracking::kAll && seen.private_entry && !scope.is_private) return false;
     // What is written elsewhere is not told by the relation.
     if (RecoveryInProgress()) return false;
     // With tags, what cannot be tracked is theirs to tell; but there must be room to have seen all of it.

@@ -48,6 +48,20 @@ MinimalTuple form_minimal_tuple(TupleDesc row, Datum* values, bool* nulls) {
 #endif
 }
 
+void visit_settings(const char* prefix, void (*visit)(const char* name)) {
+    // From 16 on they are in a hash table, of which the server makes an array.
+#if PG_VERSION_NUM >= 160000
+    int count = 0;
+    config_generic** all = get_guc_variables(&count);
+#else
+    config_generic** all = get_guc_variables();
+    const int count = GetNumConfigOptions();
+#endif
+    for (int i = 0; i < count; ++i) {
+        if (pg_strncasecmp(all[i]->name, prefix, std::strlen(prefix)) == 0) visit(all[i]->name);
+    }
+}
+
 bool may_execute(Oid function, Oid role) {
 #if PG_VERSION_NUM >= 160000
     // 16 has one function for all kinds of objects.

@@ -36,6 +36,9 @@ namespace cache_ext::pg {
 /// Whether a role may execute a function. Catalog access.
 [[nodiscard]] bool may_execute(Oid function, Oid role);
 
+/// Calls `visit` with the name of each setting that begins with `prefix`, in any case of letters. May raise.
+void visit_settings(const char* prefix, void (*visit)(const char* name));
+
 /// The server's walkers over the parts of a query (each relation before what is in it) and of an expression. True where the walker has said so.
 using TreeWalker = bool (*)(Node* node, void* context);
 bool walk_query(Query* query, TreeWalker walker, void* context);

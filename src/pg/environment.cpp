@@ -1,13 +1,18 @@
 #include "pg/environment.hpp"
 
 extern "C" {
+#include "access/gin.h"
 #include "catalog/namespace.h"
+#include "parser/parse_expr.h"
+#include "parser/parser.h"
 #include "pgtime.h"
 #include "tsearch/ts_cache.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/bytea.h"
 #include "utils/float.h"
 #include "utils/rls.h"
+#include "utils/xml.h"
 
 // Of utils/pg_locale.h, which needs ICU's headers where the server was built with ICU.
 extern PGDLLIMPORT char* locale_monetary;
@@ -49,6 +54,15 @@ constexpr NumberSetting kNumbers[] = {
     {"extra_float_digits", []() noexcept { return extra_float_digits; }},
     {"bytea_output", []() noexcept { return bytea_output; }},
     {"row_security", []() noexcept { return static_cast<int>(row_security); }},
+    // Anyone may set these too, and have a shared function give others what he makes of it.
+    {"array_nulls", []() noexcept { return static_cast<int>(Array_nulls); }},
+    {"backslash_quote", []() noexcept { return backslash_quote; }},
+    {"gin_fuzzy_search_limit", []() noexcept { return GinFuzzySearchLimit; }},
+    {"quote_all_identifiers", []() noexcept { return static_cast<int>(quote_all_identifiers); }},
+    {"standard_conforming_strings", []() noexcept { return static_cast<int>(standard_conforming_strings); }},
+    {"transform_null_equals", []() noexcept { return static_cast<int>(Transform_null_equals); }},
+    {"xmlbinary", []() noexcept { return xmlbinary; }},
+    {"xmloption", []() noexcept { return xmloption; }},
 };
 constexpr std::size_t kNumberCount = std::size(kNumbers);
 

@@ -64,6 +64,12 @@ void note_obstacle(const Finding& finding) noexcept {
         note(*o, finding);
 }
 
+void note_own_entry(bool is_private) noexcept {
+    for (Observation* o = observing; o != nullptr; o = o->outer)
+        o->private_entry = o->private_entry || is_private;
+    note_obstacle({Obstacle::kCachedValue, InvalidOid});
+}
+
 void note_cached_parts(std::span<const std::string_view> tags, std::span<const Oid> relations,
                        core::Timestamp expires_at) noexcept {
     for (Observation* o = observing; o != nullptr; o = o->outer) {

@@ -36,6 +36,7 @@ struct Observation {
 namespace detail {
 extern Observation* observing;
 void note_obstacle(const Finding& finding) noexcept;
+void note_own_entry(bool is_private) noexcept;
 void note_cached_entry(const core::Scope& scope, std::string_view key, const core::Lookup& entry) noexcept;
 void note_cached_parts(std::span<const std::string_view> tags, std::span<const Oid> relations,
                        core::Timestamp expires_at) noexcept;
@@ -49,6 +50,12 @@ void stop_observing(const Observation& observation) noexcept;
 inline void note_cached_read() noexcept {
     if (detail::observing != nullptr) [[unlikely]]
         detail::note_obstacle({Obstacle::kCachedValue, InvalidOid});
+}
+
+/// For whoever hands out what the transaction itself has set and not committed.
+inline void note_own_entry(bool is_private) noexcept {
+    if (detail::observing != nullptr) [[unlikely]]
+        detail::note_own_entry(is_private);
 }
 
 /// For whoever hands out an entry of the region. What that depends on shows in no plan; where it is known, it is passed on: an entry that was
