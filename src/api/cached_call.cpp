@@ -1,5 +1,7 @@
 // The handler of the language `cached`: what runs when a cached function is called.
 
+#include "api/cached_call.hpp"
+
 #include "api/args.hpp"
 #include "api/cached_function.hpp"
 #include "api/cached_key.hpp"
@@ -376,7 +378,30 @@ bool has_null_argument(const Definition& d, FunctionCallInfo fcinfo) {
                        [](const NullableDatum& argument) { return argument.isnull; });
 }
 
+/// Where a set's rows go, which the server finds there.
+Tuplestorestate* start_rows(FunctionCallInfo fcinfo) {
+    InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+    return reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo)->setResult;
+}
+
 }  // namespace
+
+Warmed warm_call(FunctionCallInfo fcinfo, std::string_view key) {
+    CallSite& site = call_site(fcinfo);
+    Definition& d = *site.definition;
+    check_permission(d);
+    if (!site.is_cacheable || !d.is_shared || !usable() || (d.is_strict && has_null_argument(d, fcinfo)))
+        return Warmed::kNotDue;
+    char buffer[core::kMaxKeyBytes];
+    const core::Scope scope = function_scope(shared_scope(pg::caller()));
+    const auto is_fresh = [&] { return look_up(key, scope).where != Visible::Where::kNowhere; };
+    if (make_key(d, site.frame, fcinfo, nullptr, buffer) != key || is_fresh()) return Warmed::kNotDue;
+    Call call{site, fcinfo, CurrentMemoryContext};
+    if (d.is_set) call.rows = start_rows(fcinfo);
+    read_or_compute(call);
+    if (!call.is_computed) return Warmed::kNotDue;  // somebody else has been faster
+    return is_fresh() ? Warmed::kComputed : Warmed::kNot;
+}
 
 CACHE_EXT_FUNCTION(call_cached_function) {
     if (CALLED_AS_TRIGGER(fcinfo) || CALLED_AS_EVENT_TRIGGER(fcinfo))
@@ -391,8 +416,7 @@ CACHE_EXT_FUNCTION(call_cached_function) {
         fcinfo->isnull = call.is_null;
         return call.value;
     }
-    InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-    call.rows = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo)->setResult;
+    call.rows = start_rows(fcinfo);
     if (runs) read_or_compute(call);
     return Datum{0};
 }

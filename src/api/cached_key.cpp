@@ -7,7 +7,9 @@
 
 extern "C" {
 #include "catalog/pg_type.h"
+#include "access/tupmacs.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
 }
@@ -78,6 +80,54 @@ void append_argument(Bytes& bytes, const ArgumentType& type, const NullableDatum
     }
 }
 
+/// Takes apart what Bytes has put together. What does not fit makes it false for good.
+class ByteReader {
+public:
+    ByteReader(const char* from, std::size_t count) noexcept : at_(from), end_(from + count) {}
+    const char* take(std::size_t count) noexcept {
+        if (!good_ || count > static_cast<std::size_t>(end_ - at_)) {
+            good_ = false;
+            return nullptr;
+        }
+        return std::exchange(at_, at_ + count);
+    }
+    template <class T>
+    T take() noexcept {
+        T value{};
+        if (const char* from = take(sizeof value); from != nullptr) std::memcpy(&value, from, sizeof value);
+        return value;
+    }
+    void fail() noexcept { good_ = false; }
+    bool good() const noexcept { return good_; }
+    bool at_end() const noexcept { return good_ && at_ == end_; }
+
+private:
+    const char* at_;
+    const char* end_;
+    bool good_ = true;
+};
+
+/// The inverse of append_argument(). The value in palloc'd memory.
+NullableDatum take_argument(ByteReader& bytes, const ArgumentType& type) {
+    if (bytes.take<char>() != 0) return {Datum{0}, true};
+    if (type.by_value) {
+        // As the server makes a Datum of so many bytes: with their sign.
+        const char* from = bytes.take(static_cast<std::size_t>(type.bytes));
+        Datum aligned = 0;
+        if (from != nullptr) std::memcpy(&aligned, from, static_cast<std::size_t>(type.bytes));
+        return {fetch_att(&aligned, true, type.bytes), false};
+    }
+    const auto size = bytes.take<std::uint32_t>();
+    if (type.bytes != -1 && std::cmp_not_equal(size, type.bytes)) bytes.fail();
+    const char* from = bytes.take(size);
+    if (!bytes.good()) return {Datum{0}, true};
+    const std::size_t head = type.bytes == -1 ? VARHDRSZ : 0;
+    auto* value = static_cast<char*>(palloc(head + size + 1));
+    std::memcpy(value + head, from, size);
+    if (type.bytes == -1) SET_VARSIZE(value, head + size);
+    return {PointerGetDatum(value), false};
+}
+
 template <class T>
 void append_fixed(StringInfoData& text, const T& value) {
     appendBinaryStringInfo(&text, reinterpret_cast<const char*>(&value), sizeof value);
@@ -121,6 +171,55 @@ const char* digest_of(Definition& d, const std::uint64_t* person) {
 
 bool can_be_in_key(Oid type) { return get_typtype(getBaseType(type)) != TYPTYPE_PSEUDO; }
 
+bool can_be_read_back(Oid type) {
+    check_stack_depth();
+    const Oid base = getBaseType(type);
+    if (const Oid element = get_element_type(base); OidIsValid(element)) return can_be_read_back(element);
+    switch (get_typtype(base)) {
+        case TYPTYPE_BASE:
+            return get_typlen(base) >= -1;
+        case TYPTYPE_ENUM:
+            return true;
+        case TYPTYPE_RANGE:
+            return can_be_read_back(get_range_subtype(base));
+        case TYPTYPE_MULTIRANGE:
+            return can_be_read_back(get_multirange_range(base));
+        default:
+            return false;
+    }
+}
+
+std::string_view key_prefix(Definition& definition, const std::uint64_t* person, char* buffer) {
+    char* at = buffer;
+    at = std::copy(kFunctionKeys.begin(), kFunctionKeys.end(), at);
+    at = std::copy_n(definition.key_name, std::strlen(definition.key_name), at);
+    *at++ = ':';
+    at = std::copy_n(digest_of(definition, person), sizeof definition.call_digest - 1, at);
+    *at++ = ':';
+    return {buffer, static_cast<std::size_t>(at - buffer)};
+}
+
+bool read_arguments(std::string_view text, const ArgumentType* arguments, int count, Oid& collation,
+                    NullableDatum* values) {
+    char plain[kMaxPlainBytes];
+    if (text.size() % 2 != 0 || text.size() / 2 > sizeof plain) return false;
+    for (std::size_t i = 0; i < text.size(); i += 2) {
+        const auto digit = [](char c) {
+            return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        };
+        const int high = digit(text[i]);
+        const int low = digit(text[i + 1]);
+        if (high < 0 || low < 0) return false;
+        plain[i / 2] = static_cast<char>(high << 4 | low);
+    }
+    ByteReader bytes{plain, text.size() / 2};
+    collation = bytes.take<Oid>();
+    (void)bytes.take<decltype(KeyFrame::result_shape)>();
+    for (int i = 0; i < count; ++i)
+        values[i] = take_argument(bytes, arguments[i]);
+    return bytes.at_end();
+}
+
 std::string_view make_key(Definition& definition, const KeyFrame& frame, FunctionCallInfo fcinfo,
                           const std::uint64_t* person, char* buffer) {
     Bytes bytes;
@@ -131,13 +230,7 @@ std::string_view make_key(Definition& definition, const KeyFrame& frame, Functio
         append_argument(bytes, frame.arguments[i], fcinfo->args[i]);
     }
 
-    const std::size_t name_bytes = std::strlen(definition.key_name);
-    char* at = buffer;
-    at = std::copy(kFunctionKeys.begin(), kFunctionKeys.end(), at);
-    at = std::copy_n(definition.key_name, name_bytes, at);
-    *at++ = ':';
-    at = std::copy_n(digest_of(definition, person), sizeof definition.call_digest - 1, at);
-    *at++ = ':';
+    char* at = buffer + key_prefix(definition, person, buffer).size();
     if (bytes.size() <= kMaxPlainBytes) {
         at = append_hex(at, bytes.begin(), bytes.size());
     } else {

@@ -1,3 +1,4 @@
+#include "api/warm_list.hpp"
 #include "pg/attach.hpp"
 #include "pg/guard.hpp"
 #include "pg/space.hpp"
@@ -14,10 +15,11 @@ namespace cache_ext::api {
 CACHE_EXT_FUNCTION(cleanup_expired_cache) {
     const pg::Space space = pg::current_space();
     if (!space.exists || !pg::attached()) PG_RETURN_INT32(0);
+    const bool writes = !XactReadOnly && !RecoveryInProgress();
+    if (writes) note_most_used();
     double duration_ms = 0;
     const core::Swept swept = worker::sweep_space(worker::id_of(space), duration_ms);
-    if (!XactReadOnly && !RecoveryInProgress())
-        worker::write_log(space, worker::Source::kFunction, swept, duration_ms);
+    if (writes) worker::write_log(space, worker::Source::kFunction, swept, duration_ms);
     PG_RETURN_INT32(static_cast<std::int32_t>(swept.removed()));
 }
 

@@ -77,11 +77,8 @@ Duty Duties::get(std::int32_t place) noexcept {
     return duty;
 }
 
-std::int32_t Duties::take_seat(std::int32_t place, Timestamp now, Timestamp interval) noexcept {
-    std::lock_guard guard(lock_);
-    if (!due(place, now, interval)) return -1;
-    Place& p = places_[place];
-    const std::uint32_t database = p.database.load(std::memory_order_relaxed);
+/// Under the lock. Never a second one in the same database.
+std::int32_t Duties::take_free_seat(std::uint32_t database, Timestamp now) noexcept {
     std::int32_t free = -1;
     for (std::int32_t i = 0; i < kSeats; ++i) {
         const Seat& seat = seats_[i];
@@ -89,8 +86,21 @@ std::int32_t Duties::take_seat(std::int32_t place, Timestamp now, Timestamp inte
         if (taken && seat.database == database) return -1;
         if (!taken) free = i;
     }
+    if (free >= 0) seats_[free] = {now + kPatience, database, 0};
+    return free;
+}
+
+std::int32_t Duties::take_seat_in(std::uint32_t database, Timestamp now) noexcept {
+    std::lock_guard guard(lock_);
+    return take_free_seat(database, now);
+}
+
+std::int32_t Duties::take_seat(std::int32_t place, Timestamp now, Timestamp interval) noexcept {
+    std::lock_guard guard(lock_);
+    if (!due(place, now, interval)) return -1;
+    Place& p = places_[place];
+    const std::int32_t free = take_free_seat(p.database.load(std::memory_order_relaxed), now);
     if (free < 0) return -1;
-    seats_[free] = {now + kPatience, database, 0};
     p.not_before.store(now + std::min(interval, kPatience), std::memory_order_relaxed);
     return free;
 }

@@ -51,6 +51,9 @@ public:
     /// Takes a seat for a worker, if a sweep is due and a seat is free. -1: not now.
     std::int32_t take_seat(std::int32_t place, Timestamp now, Timestamp interval) noexcept;
 
+    /// Takes a seat for a worker in this database, whatever is due there, if one is free. -1: not now.
+    std::int32_t take_seat_in(std::uint32_t database, Timestamp now) noexcept;
+
     /// The worker sits down. False: it came too late, and the seat is somebody else's.
     bool sit_down(std::int32_t seat, std::uint32_t database, std::int32_t pid) noexcept;
 
@@ -92,6 +95,7 @@ private:
         std::int32_t pid;  ///< of the worker; 0 = it has not come yet
     };
 
+    std::int32_t take_free_seat(std::uint32_t database, Timestamp now) noexcept;
     void set(Place& place, const Id128& space, std::uint32_t database, Timestamp now) noexcept;
 
     SpinLock lock_;

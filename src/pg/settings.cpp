@@ -31,6 +31,7 @@ constinit int serializable = kSerializableBypass;
 constinit int single_flight_timeout_ms = 0;
 constinit bool log_operations = false;
 constinit int cleanup_interval_s = 0;
+constinit int warm_rate = 0;
 constinit int alert_hit_rate = 0;
 constinit bool wal_log_invalidations = false;
 
@@ -200,6 +201,9 @@ void define_settings() {
                 PGC_SUSET);
     define_int("cache_ext.cleanup_interval", "Time between two sweeps of expired entries.",
                &cleanup_interval_s, 3600, 1, INT_MAX / 1000, PGC_SIGHUP, GUC_UNIT_S);
+    define_int("cache_ext.warm_rate",
+               "Entries of cached functions that are computed in a second to warm the cache; 0 for none.",
+               &warm_rate, 20, 0, 10000, PGC_SIGHUP, 0);
     define_int("cache_ext.alert_hit_rate", "Hit rate in per cent below which the health report warns.",
                &alert_hit_rate, 70, 0, 100, PGC_SIGHUP, 0);
     define_bool("cache_ext.wal_log_invalidations",

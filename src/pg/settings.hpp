@@ -29,6 +29,7 @@ extern int serializable;              ///< a SerializableMode
 extern int single_flight_timeout_ms;  ///< longest wait for another session's computation
 extern bool log_operations;           ///< log each operation
 extern int cleanup_interval_s;        ///< seconds between two sweeps of expired entries
+extern int warm_rate;                 ///< entries a second that warming computes; 0 = none
 extern int alert_hit_rate;            ///< hit rate in per cent below which health says warning
 extern bool wal_log_invalidations;    ///< WAL-log invalidations, for standbys
 

@@ -1,23 +1,12 @@
 #include "worker/cleanup.hpp"
 
 #include "pg/attach.hpp"
+#include "worker/own_table.hpp"
 
 extern "C" {
-#include "access/htup_details.h"
-#include "access/xact.h"
-#include "catalog/dependency.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
-#include "commands/extension.h"
-#include "executor/spi.h"
 #include "portability/instr_time.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
-#include "utils/lsyscache.h"
-#include "utils/resowner.h"
-#include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 }
 
@@ -25,7 +14,6 @@ namespace cache_ext::worker {
 
 namespace {
 
-constexpr char kExtension[] = "cache_ext";
 constexpr char kLog[] = "cache_cleanup_log";
 
 /// Rows older than this go; and however often somebody cleans up, no more than so many stay.
@@ -44,49 +32,29 @@ void each_bucket(Visit&& visit) {
     }
 }
 
-/// The log's table, locked for writing; InvalidOid: there is none of the extension's, or it is locked by somebody.
-Oid open_log(const pg::Space& space) {
-    const Oid table = get_relname_relid(kLog, space.schema);
-    if (!OidIsValid(table) || get_rel_relkind(table) != RELKIND_RELATION) return InvalidOid;
-    if (getExtensionOfObject(RelationRelationId, table) != get_extension_oid(kExtension, true))
-        return InvalidOid;
-    if (!ConditionalLockRelationOid(table, RowExclusiveLock)) return InvalidOid;
-    if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(table))) return table;
-    UnlockRelationOid(table, RowExclusiveLock);
-    return InvalidOid;
-}
+/// A row of the log.
+struct Row {
+    Source source;
+    const core::Swept& swept;
+    double duration_ms;
+};
 
-Oid owner_of(Oid table) {
-    HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
-    if (!HeapTupleIsValid(tuple)) return InvalidOid;
-    const Oid owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
-    ReleaseSysCache(tuple);
-    return owner;
-}
-
-void execute(const char* sql, int count, Oid* types, Datum* values) {
-    if (SPI_execute_with_args(sql, count, types, values, nullptr, false, 0) < 0)
-        elog(ERROR, "could not write to %s", kLog);
-}
-
-void insert_row(Oid table, Source source, const core::Swept& swept, double duration_ms) {
-    SPI_connect();
-    const char* name =
-        quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)), get_rel_name(table));
+void insert_row(const char* table, const void* context) {
+    const Row& row = *static_cast<const Row*>(context);
     Oid types[] = {TEXTOID, INT8OID, INT8OID, INT8OID, FLOAT8OID};
-    Datum values[] = {CStringGetTextDatum(source == Source::kWorker ? "worker" : "function"),
-                      Int64GetDatum(swept.expired), Int64GetDatum(swept.dead),
-                      Int64GetDatum(static_cast<std::int64_t>(swept.remaining)), Float8GetDatum(duration_ms)};
-    execute(psprintf("INSERT INTO %s (source, expired_entries, dead_entries, remaining_entries, duration_ms) "
-                     "VALUES ($1, $2::integer, $3::integer, $4, $5)",
-                     name),
-            5, types, values);
-    execute(
-        psprintf("DELETE FROM %s WHERE cleaned_at < clock_timestamp() - interval '%d days'", name, kLogDays),
-        0, nullptr, nullptr);
-    execute(psprintf("DELETE FROM %s WHERE id <= (SELECT max(id) - %d FROM %s)", name, kLogRows, name), 0,
-            nullptr, nullptr);
-    SPI_finish();
+    Datum values[] = {CStringGetTextDatum(row.source == Source::kWorker ? "worker" : "function"),
+                      Int64GetDatum(row.swept.expired), Int64GetDatum(row.swept.dead),
+                      Int64GetDatum(static_cast<std::int64_t>(row.swept.remaining)),
+                      Float8GetDatum(row.duration_ms)};
+    execute_write(
+        psprintf("INSERT INTO %s (source, expired_entries, dead_entries, remaining_entries, duration_ms) "
+                 "VALUES ($1, $2::integer, $3::integer, $4, $5)",
+                 table),
+        5, types, values);
+    execute_write(psprintf("DELETE FROM %s WHERE cleaned_at < clock_timestamp() - interval '%d days'", table,
+                           kLogDays));
+    execute_write(
+        psprintf("DELETE FROM %s WHERE id <= (SELECT max(id) - %d FROM %s)", table, kLogRows, table));
 }
 
 }  // namespace
@@ -124,48 +92,8 @@ void drop_space(const core::Id128& space) {
 }
 
 void write_log(const pg::Space& space, Source source, const core::Swept& swept, double duration_ms) {
-    // In a subtransaction: an index that is full or a constraint that somebody added is no reason to fail whoever cleans up.
-    MemoryContext context = CurrentMemoryContext;
-    ResourceOwner resources = CurrentResourceOwner;
-    BeginInternalSubTransaction(nullptr);
-    MemoryContextSwitchTo(context);
-    PG_TRY();
-    {
-        const Oid table = open_log(space);
-        if (OidIsValid(table)) {
-            Oid user = InvalidOid;
-            int security = 0;
-            GetUserIdAndSecContext(&user, &security);
-            const int settings = NewGUCNestLevel();
-            SetUserIdAndSecContext(owner_of(table),
-                                   security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-            (void)set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
-                                    GUC_ACTION_SAVE, true, 0, false);
-            PushActiveSnapshot(GetTransactionSnapshot());
-            insert_row(table, source, swept, duration_ms);
-            PopActiveSnapshot();
-            AtEOXact_GUC(false, settings);
-            SetUserIdAndSecContext(user, security);
-        }
-        ReleaseCurrentSubTransaction();
-        MemoryContextSwitchTo(context);
-        CurrentResourceOwner = resources;
-    }
-    PG_CATCH();
-    {
-        MemoryContextSwitchTo(context);
-        ErrorData* error = CopyErrorData();
-        FlushErrorState();
-        RollbackAndReleaseCurrentSubTransaction();
-        MemoryContextSwitchTo(context);
-        CurrentResourceOwner = resources;
-        // Whoever was told to stop does.
-        if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
-            ReThrowError(error);
-        ereport(WARNING, (errmsg("could not write to \"%s\": %s", kLog, error->message)));
-        FreeErrorData(error);
-    }
-    PG_END_TRY();
+    const Row row{source, swept, duration_ms};
+    write_own_table(space.schema, kLog, RowExclusiveLock, insert_row, &row);
 }
 
 }  // namespace cache_ext::worker

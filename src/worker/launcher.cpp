@@ -1,9 +1,11 @@
 #include "worker/launcher.hpp"
 
+#include "api/context.hpp"
 #include "pg/attach.hpp"
 #include "pg/guard.hpp"
 #include "pg/replication.hpp"
 #include "worker/cleanup.hpp"
+#include "worker/warmer.hpp"
 #include "worker/worker.hpp"
 
 extern "C" {
@@ -48,6 +50,8 @@ void forget_launcher(int /*code*/, Datum /*argument*/) noexcept {
 struct Survey {
     std::uint64_t entries[core::Duties::kDatabases] = {};
     std::uint64_t removable[core::Duties::kDatabases] = {};
+    std::uint64_t used[core::Duties::kDatabases] =
+        {};  ///< results of cached functions that a worker may note
 };
 
 /// Looks through all entries; what is of no database that is known and could be removed is.
@@ -68,6 +72,8 @@ void look_through(Survey& survey) {
             } else {
                 ++survey.entries[place];
                 survey.removable[place] += removable ? 1 : 0;
+                survey.used[place] +=
+                    !e.is_private && e.hits > 0 && e.key.starts_with(api::kFunctionKeys) ? 1 : 0;
             }
         });
         if (homeless)
@@ -115,7 +121,7 @@ bool attend(std::int32_t place, const Survey& survey) {
         drop_space(duty.space);
         return true;
     }
-    if (survey.removable[place] == 0) {
+    if (survey.removable[place] == 0 && survey.used[place] == 0) {
         duties.swept(duty.space, 0, 0, GetCurrentTimestamp());
         return true;
     }
@@ -204,7 +210,8 @@ extern "C" void cache_ext_launcher_main(Datum /*argument*/) {
             ConfigReloadPending = false;
             ProcessConfigFile(PGC_SIGHUP);
         }
-        const std::int64_t sleep = std::min(pg::adjust_logging(), attend_to_all());
+        const std::int64_t sleep =
+            std::min({pg::adjust_logging(), attend_to_all(), attend_to_warming(kBusyMs, kMostMs)});
         WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, static_cast<long>(sleep),
                   PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);

@@ -1,5 +1,6 @@
 #include "worker/worker.hpp"
 
+#include "api/warm_list.hpp"
 #include "pg/attach.hpp"
 #include "pg/guard.hpp"
 #include "pg/settings.hpp"
@@ -8,10 +9,12 @@
 #include "pg/transaction.hpp"
 #include "worker/cleanup.hpp"
 #include "worker/launcher.hpp"
+#include "worker/warmer.hpp"
 
 extern "C" {
 #include "access/parallel.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -44,31 +47,36 @@ void leave_seat(int /*code*/, Datum /*argument*/) noexcept {
 /// A setting of this process alone.
 void set(const char* name, const char* value) { SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE); }
 
-void begin(const char* activity) {
-    SetCurrentStatementStartTimestamp();
-    StartTransactionCommand();
-    PushActiveSnapshot(GetTransactionSnapshot());
-    pgstat_report_activity(STATE_RUNNING, activity);
-}
-
-void commit() {
-    PopActiveSnapshot();
-    CommitTransactionCommand();
-    pgstat_report_activity(STATE_IDLE, nullptr);
-}
+/// What a worker is started for.
+struct Assignment {
+    core::Duty duty;  ///< where it only warms, no more than the database is known of it
+    bool only_warms;
+};
+static_assert(sizeof(Assignment) <= BGW_EXTRALEN);
 
 /// What is to be done in the database.
-void work(const core::Duty& duty) {
+void work(const Assignment& assignment) {
+    const core::Duty& duty = assignment.duty;
     begin("cache_ext: looking at the extension");
     const pg::Space space = pg::current_space();
     pg::raise_clock_floor();
     commit();
 
+    if (assignment.only_warms) {
+        // Its entries will have to be swept.
+        if (space.exists && warm(Warmth::kAll) > 0)
+            pg::region().duties().note(id_of(space), duty.database, GetCurrentTimestamp());
+        return;
+    }
     if (!space.exists || !(id_of(space) == duty.space)) {
         // Dropped, perhaps created anew: what is left of the old one nobody can reach.
         drop_space(duty.space);
         return;
     }
+
+    begin("cache_ext: noting what is used most");
+    if (!XactReadOnly) api::note_most_used();
+    commit();
 
     pgstat_report_activity(STATE_RUNNING, "cache_ext: sweeping");
     double duration_ms = 0;
@@ -78,6 +86,33 @@ void work(const core::Duty& duty) {
     begin("cache_ext: writing the cleanup log");
     if (!XactReadOnly) write_log(space, Source::kWorker, swept, duration_ms);
     commit();
+    (void)warm(Warmth::kStale);
+}
+
+/// Starts a worker for a seat that was taken.
+Start launch(std::int32_t seat, const Assignment& assignment, std::int32_t notify,
+             BackgroundWorkerHandle** handle) noexcept {
+    BackgroundWorker worker{};
+    worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+    worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+    worker.bgw_restart_time = BGW_NEVER_RESTART;
+    worker.bgw_main_arg = Int32GetDatum(seat);
+    worker.bgw_notify_pid = notify;
+    std::snprintf(worker.bgw_library_name, BGW_MAXLEN, "cache_ext");
+    std::snprintf(worker.bgw_function_name, BGW_MAXLEN, "cache_ext_worker_main");
+    std::snprintf(worker.bgw_name, BGW_MAXLEN, "cache_ext worker for database %u", assignment.duty.database);
+    std::snprintf(worker.bgw_type, BGW_MAXLEN, "cache_ext worker");
+    std::memcpy(worker.bgw_extra, &assignment, sizeof assignment);
+
+    // Nothing in there is known to raise an error; but this is somebody's commit.
+    bool registered = false;
+    try {
+        registered = pg::pg_call([&] { return RegisterDynamicBackgroundWorker(&worker, handle); });
+    } catch (...) {
+    }
+    if (registered) return Start::kStarted;
+    pg::region().duties().leave(seat, 0);
+    return Start::kNoSlot;
 }
 
 /// A session's commit: notes the database if there is something of it in the cache, and starts a worker where nobody else does.
@@ -100,14 +135,32 @@ void on_transaction(XactEvent event, void* /*argument*/) noexcept {
     core::Duties& duties = pg::region().duties();
     const core::Id128 space = id_of(pg::detail::space);
     std::int32_t place = duties.find(space);
-    if (place < 0 && sets_something) place = duties.note(space, MyDatabaseId, now);
+    const bool is_alone = duties.launcher().load(std::memory_order_relaxed) == 0;
+    if (place < 0 && sets_something) {
+        place = duties.note(space, MyDatabaseId, now);
+        // Nothing of it has been there: what used to be may be wanted again.
+        if (is_alone && place >= 0 && pg::settings::warm_rate > 0 && !RecoveryInProgress())
+            start_warming(MyDatabaseId, 0);
+    }
     sets_seen = sets;
     noted = place >= 0;
-    if (noted && duties.launcher().load(std::memory_order_relaxed) == 0 && duties.due(place, now, interval()))
-        start(place, 0);
+    if (noted && is_alone && duties.due(place, now, interval())) start(place, 0);
 }
 
 }  // namespace
+
+void begin(const char* activity) {
+    SetCurrentStatementStartTimestamp();
+    StartTransactionCommand();
+    PushActiveSnapshot(GetTransactionSnapshot());
+    pgstat_report_activity(STATE_RUNNING, activity);
+}
+
+void commit() {
+    PopActiveSnapshot();
+    CommitTransactionCommand();
+    pgstat_report_activity(STATE_IDLE, nullptr);
+}
 
 core::Timestamp interval() noexcept { return std::int64_t{pg::settings::cleanup_interval_s} * USECS_PER_SEC; }
 
@@ -115,30 +168,15 @@ Start start(std::int32_t place, std::int32_t notify) noexcept {
     core::Duties& duties = pg::region().duties();
     const std::int32_t seat = duties.take_seat(place, GetCurrentTimestamp(), interval());
     if (seat < 0) return Start::kNotNow;
-    const core::Duty duty = duties.get(place);
+    return launch(seat, {duties.get(place), false}, notify, nullptr);
+}
 
-    BackgroundWorker worker{};
-    worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-    worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-    worker.bgw_restart_time = BGW_NEVER_RESTART;
-    worker.bgw_main_arg = Int32GetDatum(seat);
-    worker.bgw_notify_pid = notify;
-    std::snprintf(worker.bgw_library_name, BGW_MAXLEN, "cache_ext");
-    std::snprintf(worker.bgw_function_name, BGW_MAXLEN, "cache_ext_worker_main");
-    std::snprintf(worker.bgw_name, BGW_MAXLEN, "cache_ext worker for database %u", duty.database);
-    std::snprintf(worker.bgw_type, BGW_MAXLEN, "cache_ext worker");
-    std::memcpy(worker.bgw_extra, &duty, sizeof duty);
-    static_assert(sizeof duty <= BGW_EXTRALEN);
-
-    // Nothing in there is known to raise an error; but this is somebody's commit.
-    bool registered = false;
-    try {
-        registered = pg::pg_call([&worker] { return RegisterDynamicBackgroundWorker(&worker, nullptr); });
-    } catch (...) {
-    }
-    if (registered) return Start::kStarted;
-    duties.leave(seat, 0);
-    return Start::kNoSlot;
+Start start_warming(Oid database, std::int32_t notify, BackgroundWorkerHandle** handle) noexcept {
+    const std::int32_t seat = pg::region().duties().take_seat_in(database, GetCurrentTimestamp());
+    if (seat < 0) return Start::kNotNow;
+    Assignment assignment{{}, true};
+    assignment.duty.database = database;
+    return launch(seat, assignment, notify, handle);
 }
 
 const char* state() noexcept {
@@ -168,8 +206,9 @@ extern "C" void cache_ext_worker_main(Datum argument) {
     BackgroundWorkerUnblockSignals();
     is_worker = true;
 
-    core::Duty duty;
-    std::memcpy(&duty, MyBgworkerEntry->bgw_extra, sizeof duty);
+    Assignment assignment;
+    std::memcpy(&assignment, MyBgworkerEntry->bgw_extra, sizeof assignment);
+    const core::Duty& duty = assignment.duty;
     BackgroundWorkerInitializeConnectionByOid(duty.database, InvalidOid, 0);
     pgstat_report_appname("cache_ext worker");
 
@@ -183,6 +222,6 @@ extern "C" void cache_ext_worker_main(Datum argument) {
         proc_exit(0);
     own_seat = DatumGetInt32(argument);
     before_shmem_exit(leave_seat, Datum{0});
-    work(duty);
+    work(assignment);
     proc_exit(0);
 }

@@ -1,12 +1,20 @@
 #pragma once
 
-// The background worker: started for one database, it sweeps, keeps the log and the clock's floor, and goes again. Where the library is preloaded a
+// The background worker: started for one database, it sweeps, keeps the log and the clock's floor, or warms, and goes again. Where the library is preloaded a
 // launcher starts it; where it is not, or while the launcher is gone, sessions do as they commit.
 
 #include "core/duties.hpp"
 #include "pg/prelude.hpp"
 
+extern "C" {
+#include "postmaster/bgworker.h"
+}
+
 namespace cache_ext::worker {
+
+/// A transaction of a worker's, with an active snapshot.
+void begin(const char* activity);
+void commit();
 
 /// What becomes of an attempt to start a worker.
 enum class Start : std::uint8_t { kStarted, kNotNow, kNoSlot };
@@ -14,6 +22,9 @@ enum class Start : std::uint8_t { kStarted, kNotNow, kNoSlot };
 /// Starts a worker for the database in this place, if a sweep is due and one may be started; waits for nothing. `notify` is a process to be
 /// woken when it ends, or 0. Only after `attached()`.
 Start start(std::int32_t place, std::int32_t notify) noexcept;
+
+/// Starts a worker that warms a database, whatever is due there; the extension need not be there. `handle`: if given, to be freed, it tells how that goes. Fails as `start`.
+Start start_warming(Oid database, std::int32_t notify, BackgroundWorkerHandle** handle = nullptr) noexcept;
 
 /// The time between two sweeps, in microseconds.
 core::Timestamp interval() noexcept;
