@@ -6,10 +6,9 @@
 #include "pg/sha256.hpp"
 
 extern "C" {
-#include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "utils/datum.h"
-#include "utils/lsyscache.h"
+#include "miscadmin.h"
 }
 
 namespace cache_ext::api {
@@ -87,6 +86,7 @@ void append_version(StringInfoData& text, const RowVersion& version) {
     append_fixed(text, version.oid);
     append_fixed(text, version.xmin);
     append_fixed(text, version.place);
+    append_fixed(text, version.content);
 }
 
 /// The function, in its present state, as it is called now: 32 digits.
@@ -119,13 +119,11 @@ const char* digest_of(Definition& d, const std::uint64_t* person) {
 
 }  // namespace
 
-bool can_be_in_key(Oid type) { return get_typtype(getBaseType(type)) != TYPTYPE_PSEUDO; }
-
 std::string_view make_key(Definition& definition, const KeyFrame& frame, FunctionCallInfo fcinfo,
                           const std::uint64_t* person, char* buffer) {
     Bytes bytes;
     bytes.append(frame.collation);
-    bytes.append(frame.result_shape);
+    bytes.append(frame.shape);
     for (int i = 0; i < frame.count; ++i) {
         if (frame.is_polymorphic) bytes.append(frame.arguments[i].type);
         append_argument(bytes, frame.arguments[i], fcinfo->args[i]);
