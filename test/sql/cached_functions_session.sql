@@ -115,6 +115,23 @@ ALTER DATABASE :"db" OWNER TO cfx_second;
 SELECT as_first();
 ALTER DATABASE :"db" OWNER TO :"was";
 
+-- A definition names the function that it calls by its present name: a dump has nothing else. Whoever renames it, its schema, or a type.
+CREATE SCHEMA cfx_other;
+CREATE FUNCTION cfx_other.first(r one) RETURNS int LANGUAGE sql STABLE AS 'SELECT 1';
+SELECT create_cached_function('cfx_other.first(one)', p_cache_tags => '{}', p_name => 'renamed_cached');
+ALTER FUNCTION cfx_other.first(one) RENAME TO "the second";
+CREATE FUNCTION cfx_other.first(r one) RETURNS int LANGUAGE sql STABLE AS 'SELECT 666';
+SELECT prosrc FROM pg_proc WHERE proname = 'renamed_cached';
+ALTER SCHEMA cfx_other RENAME TO cfx_another;
+ALTER TYPE one RENAME TO another;
+SELECT prosrc FROM pg_proc WHERE proname = 'renamed_cached';
+SELECT cfx_another.renamed_cached(NULL);
+BEGIN;
+ALTER FUNCTION cfx_another."the second"(another) SET SCHEMA cfx;
+SELECT prosrc FROM pg_proc WHERE proname = 'renamed_cached';
+ROLLBACK;
+SELECT prosrc FROM pg_proc WHERE proname = 'renamed_cached';
+
 SET client_min_messages = warning;
-DROP SCHEMA cfx CASCADE;
+DROP SCHEMA cfx, cfx_another CASCADE;
 DROP ROLE cfx_first, cfx_second;
