@@ -337,7 +337,8 @@ Datum compute_packed(void* context) {
     pg::region().header().functions.add_computation(count_id(call.site.definition->function.oid),
                                                     (nanoseconds() - begin) / 1000);
     if (GetTopTransactionIdIfAny() != xid || GetCurrentCommandId(false) != command) return 0;
-    if (!call.site.definition->is_set) call.packed = pack_value(call.site.result, call.value, call.is_null, call.limit);
+    if (!call.site.definition->is_set)
+        call.packed = pack_value(call.site.result, call.value, call.is_null, call.limit);
     return PointerGetDatum(call.packed);
 }
 

@@ -74,7 +74,8 @@ bool reachable() { return pg::settings::enabled && pg::attached() && pg::is_told
 
 bool usable() {
     // A worker of a parallel plan knows nothing of what its leader has pending or written.
-    return !IsParallelWorker() && (XactIsoLevel != XACT_SERIALIZABLE || pg::settings::serializable == pg::kSerializableAllow) &&
+    return !IsParallelWorker() &&
+           (XactIsoLevel != XACT_SERIALIZABLE || pg::settings::serializable == pg::kSerializableAllow) &&
            reachable();
 }
 
