@@ -118,6 +118,21 @@ RETURNS regprocedure LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', '
 COMMENT ON FUNCTION create_cached_function(regprocedure, interval, text[], text, boolean, interval) IS
     'makes a function with the same arguments and result whose results are cached; without tags they depend on the tables that it reads';
 
+-- A dump has the name in the body only, and what it is restored into may by then have another function of that name. Written to the catalog itself: whoever renames
+-- need not own the cached function, and nothing but the text changes.
+CREATE FUNCTION cache_ext_internal.follow_renamed_functions()
+RETURNS event_trigger LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE pg_proc f SET prosrc = jsonb_set(f.prosrc::jsonb, '{function}', to_jsonb(d.refobjid::regprocedure::text))::text
+    FROM pg_language l
+    JOIN pg_depend m ON m.refclassid = 'pg_language'::regclass AND m.refobjid = l.oid AND m.classid = 'pg_proc'::regclass
+    JOIN pg_depend d ON d.classid = m.classid AND d.objid = m.objid AND d.refclassid = m.classid AND d.deptype = 'a'
+    WHERE l.lanname = 'cached' AND f.oid = m.objid AND f.prosrc::jsonb ->> 'function' <> d.refobjid::regprocedure::text;
+END
+$$;
+COMMENT ON FUNCTION cache_ext_internal.follow_renamed_functions() IS 'has cached functions name the functions that they call as they are called now';
+
 CREATE FUNCTION drop_cached_function(p_function regprocedure)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'drop_cached_function';
 COMMENT ON FUNCTION drop_cached_function(regprocedure) IS 'drops a cached function, or all those of the function that they call';

@@ -15,3 +15,10 @@ COMMENT ON EVENT TRIGGER cache_ext_watch_end IS 'sees changed definitions of wat
 CREATE EVENT TRIGGER cache_ext_watch_drop ON sql_drop EXECUTE FUNCTION cache_ext_internal.watch_ddl();
 ALTER EVENT TRIGGER cache_ext_watch_drop ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER cache_ext_watch_drop IS 'sees dropped tables and columns';
+
+CREATE EVENT TRIGGER cache_ext_renamed ON ddl_command_end
+WHEN TAG IN ('ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER TABLE', 'ALTER VIEW',
+             'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE')
+EXECUTE FUNCTION cache_ext_internal.follow_renamed_functions();
+ALTER EVENT TRIGGER cache_ext_renamed ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER cache_ext_renamed IS 'sees functions that are renamed, and the types of their arguments';

@@ -10,6 +10,7 @@
 #include "api/reading.hpp"
 #include "api/result.hpp"
 #include "api/template.hpp"
+#include "core/hash.hpp"
 #include "pg/compat.hpp"
 #include "pg/guard.hpp"
 #include "pg/settings.hpp"
@@ -39,6 +40,10 @@ namespace {
 struct CallSite {
     Definition* definition;
     MemoryContextCallback on_reset;
+    MemoryContext memory;  ///< of what is below, where it was described anew
+    bool is_described;     ///< false: an error was in the way
+    std::uint32_t types;   ///< types_generation() when it was
+    int calls;             ///< that have begun and not ended
     KeyFrame frame;
     ArgumentType* arguments;
     TagTemplate* tags;
@@ -99,17 +104,19 @@ void describe_call(CallSite& site, FunctionCallInfo fcinfo) {
     site.arguments =
         static_cast<ArgumentType*>(palloc0(sizeof(ArgumentType) * static_cast<Size>(d.argument_count + 1)));
     site.is_cacheable = true;
+    std::uint64_t shape = 0;
     for (int i = 0; i < d.argument_count; ++i) {
         ArgumentType& argument = site.arguments[i];
         argument.type = argument_type(fcinfo, d, i);
         get_typlenbyval(argument.type, &argument.bytes, &argument.by_value);
-        site.is_cacheable = site.is_cacheable && can_be_in_key(argument.type);
+        site.is_cacheable = add_type_shape(shape, argument.type) && site.is_cacheable;
     }
     site.result = d.is_set ? set_result_of(fcinfo, d) : single_result_of(fcinfo, d);
     site.is_cacheable = site.is_cacheable && site.result.is_storable &&
                         // Nothing without preloading tells which relations were written.
                         (!d.is_tracked || pg::tracks_writes());
-    site.frame = {site.arguments, d.argument_count, fcinfo->fncollation, d.is_polymorphic, site.result.shape};
+    site.frame = {site.arguments, d.argument_count, fcinfo->fncollation, d.is_polymorphic,
+                  core::mix(shape ^ site.result.shape, 0x9e3779b97f4a7c15ULL + shape)};
     site.tags = static_cast<TagTemplate*>(palloc0(sizeof(TagTemplate) * static_cast<Size>(d.tag_count + 1)));
     auto* types = static_cast<Oid*>(palloc(sizeof(Oid) * static_cast<Size>(d.argument_count + 1)));
     std::transform(site.arguments, site.arguments + d.argument_count, types,
@@ -119,23 +126,45 @@ void describe_call(CallSite& site, FunctionCallInfo fcinfo) {
         site.tags[i] = checked_template(d.tags[i], ArgumentFinder::find, &finder, "argument");
 }
 
-/// The place of this call: described when it is first called from, and again when one of the functions has changed.
+CallSite* make_call_site(FunctionCallInfo fcinfo) {
+    MemoryContext memory = fcinfo->flinfo->fn_mcxt;
+    auto* site = static_cast<CallSite*>(MemoryContextAllocZero(memory, sizeof(CallSite)));
+    site->on_reset.func = end_call_site;
+    site->on_reset.arg = site;
+    MemoryContextRegisterResetCallback(memory, &site->on_reset);
+    fcinfo->flinfo->fn_extra = site;
+    return site;
+}
+
+/// Where a place is described: first in the memory of the call, which may last as long as the session, and then in some that is used again.
+MemoryContext memory_for(CallSite& site, FunctionCallInfo fcinfo, bool is_first) {
+    if (is_first) return fcinfo->flinfo->fn_mcxt;
+    if (site.memory == nullptr) {
+        site.memory =
+            AllocSetContextCreate(fcinfo->flinfo->fn_mcxt, "cache_ext call site", ALLOCSET_SMALL_SIZES);
+    }
+    MemoryContextReset(site.memory);
+    return site.memory;
+}
+
+/// The place of this call: described when it is first called from, and again when one of the functions, or a type, has changed.
 CallSite& call_site(FunctionCallInfo fcinfo) {
     auto* site = static_cast<CallSite*>(fcinfo->flinfo->fn_extra);
-    if (site != nullptr && site->definition != nullptr && site->definition->is_current) [[likely]]
+    if (site != nullptr && site->is_described && site->definition->is_current &&
+        site->types == types_generation()) [[likely]]
         return *site;
-    MemoryContext outer = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
-    if (site == nullptr) {
-        site = static_cast<CallSite*>(palloc0(sizeof(CallSite)));
-        site->on_reset.func = end_call_site;
-        site->on_reset.arg = site;
-        MemoryContextRegisterResetCallback(CurrentMemoryContext, &site->on_reset);
-        fcinfo->flinfo->fn_extra = site;
-    }
+    // A call that is under way keeps what it began with.
+    const bool is_first = site == nullptr || site->calls > 0;
+    if (is_first) site = make_call_site(fcinfo);
+    site->is_described = false;
     end_call_site(site);
     site->definition = acquire_definition(fcinfo->flinfo->fn_oid);
+    MemoryContext outer = MemoryContextSwitchTo(memory_for(*site, fcinfo, is_first));
+    const std::uint32_t types = types_generation();
     describe_call(*site, fcinfo);
     MemoryContextSwitchTo(outer);
+    site->types = types;
+    site->is_described = true;
     return *site;
 }
 
@@ -310,7 +339,8 @@ Datum compute_packed(void* context) {
     pg::region().header().functions.add_computation(count_id(call.site.definition->function.oid),
                                                     (nanoseconds() - begin) / 1000);
     if (GetTopTransactionIdIfAny() != xid || GetCurrentCommandId(false) != command) return 0;
-    if (!call.site.definition->is_set) call.packed = pack_value(call.site.result, call.value, call.is_null);
+    if (!call.site.definition->is_set)
+        call.packed = pack_value(call.site.result, call.value, call.is_null, call.limit);
     return PointerGetDatum(call.packed);
 }
 
@@ -410,15 +440,21 @@ CACHE_EXT_FUNCTION(call_cached_function) {
     Definition& d = *site.definition;
     check_permission(d);
     Call call{site, fcinfo, CurrentMemoryContext};
-    const bool runs = !d.is_strict || !has_null_argument(d, fcinfo);
-    if (!d.is_set) {
-        if (runs) read_or_compute(call);
-        fcinfo->isnull = call.is_null;
-        return call.value;
+    if (d.is_set) {
+        InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+        call.rows = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo)->setResult;
     }
+<<<<<<< HEAD
     call.rows = start_rows(fcinfo);
     if (runs) read_or_compute(call);
     return Datum{0};
+=======
+    ++site.calls;
+    if (!d.is_strict || !has_null_argument(d, fcinfo)) read_or_compute(call);
+    --site.calls;
+    fcinfo->isnull = !d.is_set && call.is_null;
+    return call.value;
+>>>>>>> review
 }
 
 }  // namespace cache_ext::api

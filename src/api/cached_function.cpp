@@ -42,6 +42,9 @@ namespace {
 using Definitions = std::unordered_map<Oid, Definition*>;
 constinit Definitions* definitions = nullptr;
 
+/// Raised when any type, or column of a row type, changes.
+constinit std::uint32_t types = 1;
+
 /// Raised when any function, role or membership changes.
 constinit std::uint32_t privilege_generation = 1;
 
@@ -50,8 +53,8 @@ constinit std::uint32_t privilege_generation = 1;
 /// What the body of a cached function says. In the memory context in which it was read.
 struct Body {
     const char* function = nullptr;
-    const char* duration = nullptr;
-    const char* grace = nullptr;
+    std::int64_t duration = 0;
+    std::int64_t grace = 0;
     const char* search_path = nullptr;
     bool is_shared = false;
     bool has_tags = false;
@@ -83,6 +86,13 @@ void read_tags(const JsonbValue& value, Body& body) {
     }
 }
 
+std::int64_t duration_of(const char* text, const char* what) {
+    if (text == nullptr) return 0;
+    const Datum interval = DirectFunctionCall3(interval_in, CStringGetDatum(text),
+                                               ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+    return checked_duration(DatumGetPointer(interval), what);
+}
+
 Body read_body(char* source) {
     Jsonb* json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(source)));
     if (!JB_ROOT_IS_OBJECT(json)) raise_body("It is no JSON object.");
@@ -94,8 +104,8 @@ Body read_body(char* source) {
     JsonbValue value;
     if (member("function", value)) body.function = text_of(value);
     if (body.function == nullptr) raise_body("It names no function.");
-    if (member("duration", value)) body.duration = text_of(value);
-    if (member("grace", value)) body.grace = text_of(value);
+    if (member("duration", value)) body.duration = duration_of(text_of(value), "cache duration");
+    if (member("grace", value)) body.grace = duration_of(text_of(value), "grace period");
     if (member("search_path", value)) body.search_path = text_of(value);
     if (member("tags", value)) read_tags(value, body);
     if (member("shared", value)) {
@@ -103,13 +113,6 @@ Body read_body(char* source) {
         body.is_shared = value.val.boolean;
     }
     return body;
-}
-
-std::int64_t duration_of(const char* text, const char* what) {
-    if (text == nullptr) return 0;
-    const Datum interval = DirectFunctionCall3(interval_in, CStringGetDatum(text),
-                                               ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
-    return checked_duration(DatumGetPointer(interval), what);
 }
 
 // --- the function underneath --------------------------------------------------------------------------
@@ -151,8 +154,10 @@ Oid find_underneath(Oid function, const char* name) {
 }
 
 RowVersion version_of(HeapTuple tuple) {
+    const std::string_view content{reinterpret_cast<const char*>(GETSTRUCT(tuple)),
+                                   tuple->t_len - tuple->t_data->t_hoff};
     return {reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple))->oid, HeapTupleHeaderGetRawXmin(tuple->t_data),
-            tuple->t_self};
+            tuple->t_self, core::hash_bytes(content, 0)};
 }
 
 /// Takes what the catalog has of both functions. ERROR where one cannot be called in the place of the other.
@@ -243,14 +248,23 @@ void read_definition(Definition& d, Oid function) {
     d.is_tracked = !body.has_tags;
     d.tags = body.tags;
     d.tag_count = body.tag_count;
-    d.duration = duration_of(body.duration, "cache duration");
-    d.grace = duration_of(body.grace, "grace period");
+    d.duration = body.duration;
+    d.grace = body.grace;
     d.search_path = body.search_path;
 }
 
 void forget(Definition* d) noexcept {
     if (d->users > 0) return;
     MemoryContextDelete(d->memory);
+}
+
+/// Forgets those that are out of date, of functions that are gone most often.
+void forget_unused() noexcept {
+    std::erase_if(*definitions, [](const auto& place) {
+        if (place.second->is_current || place.second->users > 0) return false;
+        forget(place.second);
+        return true;
+    });
 }
 
 void forget_functions(Datum /*argument*/, int /*cache*/, uint32 hash) noexcept {
@@ -261,11 +275,15 @@ void forget_functions(Datum /*argument*/, int /*cache*/, uint32 hash) noexcept {
     }
 }
 
+void forget_types(Datum /*argument*/, int /*cache*/, uint32 /*hash*/) noexcept { ++types; }
+
 void forget_privileges(Datum /*argument*/, int /*cache*/, uint32 /*hash*/) noexcept {
     ++privilege_generation;
 }
 
 }  // namespace
+
+std::uint32_t types_generation() noexcept { return types; }
 
 Definition* acquire_definition(Oid function) {
     if (definitions == nullptr) definitions = new Definitions;
@@ -287,7 +305,11 @@ Definition* acquire_definition(Oid function) {
     d->is_current = generation == privilege_generation;
     d->users = 1;
     const auto [place, is_new] = definitions->try_emplace(function, d);
-    if (!is_new) forget(std::exchange(place->second, d));
+    if (is_new) {
+        forget_unused();
+    } else {
+        forget(std::exchange(place->second, d));
+    }
     return d;
 }
 
@@ -310,13 +332,16 @@ Oid underneath_of(Oid function) {
 
 Oid checked_underneath(Oid function) {
     Definition* d = acquire_definition(function);
-    if (!d->is_polymorphic) {
+    const Oid underneath = d->underneath.oid;
+    PG_TRY();
+    {
         ArgumentFinder finder{d, d->argument_types};
-        for (int i = 0; i < d->tag_count; ++i)
+        for (int i = 0; i < d->tag_count && !d->is_polymorphic; ++i)
             (void)checked_template(d->tags[i], ArgumentFinder::find, &finder, "argument");
     }
-    const Oid underneath = d->underneath.oid;
-    release_definition(d);
+    PG_FINALLY();
+    { release_definition(d); }
+    PG_END_TRY();
     return underneath;
 }
 
@@ -352,6 +377,10 @@ void init_cached_functions() {
     CacheRegisterSyscacheCallback(PROCOID, forget_functions, Datum{0});
     CacheRegisterSyscacheCallback(AUTHOID, forget_privileges, Datum{0});
     CacheRegisterSyscacheCallback(AUTHMEMMEMROLE, forget_privileges, Datum{0});
+    // The owner of the database is a member of pg_database_owner.
+    CacheRegisterSyscacheCallback(DATABASEOID, forget_privileges, Datum{0});
+    CacheRegisterSyscacheCallback(TYPEOID, forget_types, Datum{0});
+    CacheRegisterSyscacheCallback(ATTNUM, forget_types, Datum{0});
 }
 
 }  // namespace cache_ext::api

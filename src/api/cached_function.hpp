@@ -20,6 +20,7 @@ struct RowVersion {
     Oid oid;
     TransactionId xmin;
     ItemPointerData place;
+    std::uint64_t content;  ///< its hash: places are used again, and so are transaction ids after a long time
 };
 
 /// What a cached function's body says and the catalogs know of it, read once a session and again when either function has changed.
@@ -69,6 +70,9 @@ struct Definition {
 /// The definition of a cached function, for a user who gives it back. ERROR where it is none, or what it says does not fit the function underneath.
 Definition* acquire_definition(Oid function);
 void release_definition(Definition* definition) noexcept;
+
+/// Another number where a type may have changed.
+std::uint32_t types_generation() noexcept;
 
 /// The function that a cached function calls; InvalidOid: it is not there, or what was given is no cached function.
 Oid underneath_of(Oid function);

@@ -6,12 +6,15 @@
 #include "pg/sha256.hpp"
 
 extern "C" {
+<<<<<<< HEAD
 #include "catalog/pg_type.h"
 #include "access/tupmacs.h"
+=======
+>>>>>>> review
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/datum.h"
-#include "utils/lsyscache.h"
+#include "miscadmin.h"
 }
 
 namespace cache_ext::api {
@@ -112,10 +115,16 @@ NullableDatum take_argument(ByteReader& bytes, const ArgumentType& type) {
     if (bytes.take<char>() != 0) return {Datum{0}, true};
     if (type.by_value) {
         // As the server makes a Datum of so many bytes: with their sign.
-        const char* from = bytes.take(static_cast<std::size_t>(type.bytes));
-        Datum aligned = 0;
-        if (from != nullptr) std::memcpy(&aligned, from, static_cast<std::size_t>(type.bytes));
-        return {fetch_att(&aligned, true, type.bytes), false};
+        switch (type.bytes) {
+            case 1:
+                return {CharGetDatum(bytes.take<char>()), false};
+            case 2:
+                return {Int16GetDatum(bytes.take<std::int16_t>()), false};
+            case 4:
+                return {Int32GetDatum(bytes.take<std::int32_t>()), false};
+            default:
+                return {bytes.take<Datum>(), false};
+        }
     }
     const auto size = bytes.take<std::uint32_t>();
     if (type.bytes != -1 && std::cmp_not_equal(size, type.bytes)) bytes.fail();
@@ -137,6 +146,7 @@ void append_version(StringInfoData& text, const RowVersion& version) {
     append_fixed(text, version.oid);
     append_fixed(text, version.xmin);
     append_fixed(text, version.place);
+    append_fixed(text, version.content);
 }
 
 /// The function, in its present state, as it is called now: 32 digits.
@@ -169,6 +179,7 @@ const char* digest_of(Definition& d, const std::uint64_t* person) {
 
 }  // namespace
 
+<<<<<<< HEAD
 bool can_be_in_key(Oid type) { return get_typtype(getBaseType(type)) != TYPTYPE_PSEUDO; }
 
 bool can_be_read_back(Oid type) {
@@ -220,11 +231,13 @@ bool read_arguments(std::string_view text, const ArgumentType* arguments, int co
     return bytes.at_end();
 }
 
+=======
+>>>>>>> review
 std::string_view make_key(Definition& definition, const KeyFrame& frame, FunctionCallInfo fcinfo,
                           const std::uint64_t* person, char* buffer) {
     Bytes bytes;
     bytes.append(frame.collation);
-    bytes.append(frame.result_shape);
+    bytes.append(frame.shape);
     for (int i = 0; i < frame.count; ++i) {
         if (frame.is_polymorphic) bytes.append(frame.arguments[i].type);
         append_argument(bytes, frame.arguments[i], fcinfo->args[i]);

@@ -22,11 +22,8 @@ struct KeyFrame {
     int count;
     Oid collation;
     bool is_polymorphic;
-    std::uint64_t result_shape;
+    std::uint64_t shape;  ///< a hash of what the types of arguments and result are made of
 };
-
-/// Whether values of a type can be told apart by their bytes in every session.
-bool can_be_in_key(Oid type);
 
 /// The key of a call. In `buffer`, which has room for core::kMaxKeyBytes. `person`: pg::personal_id(), of whoever calls; null for a shared function.
 std::string_view make_key(Definition& definition, const KeyFrame& frame, FunctionCallInfo fcinfo,

@@ -13,6 +13,7 @@
 #include "pg/writes.hpp"
 
 extern "C" {
+#include "access/parallel.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "utils/snapmgr.h"
@@ -72,7 +73,9 @@ core::Scope function_scope(core::Scope beside) noexcept {
 bool reachable() { return pg::settings::enabled && pg::attached() && pg::is_told() && !pg::caller().bypass; }
 
 bool usable() {
-    return (XactIsoLevel != XACT_SERIALIZABLE || pg::settings::serializable == pg::kSerializableAllow) &&
+    // A worker of a parallel plan knows nothing of what its leader has pending or written.
+    return !IsParallelWorker() &&
+           (XactIsoLevel != XACT_SERIALIZABLE || pg::settings::serializable == pg::kSerializableAllow) &&
            reachable();
 }
 

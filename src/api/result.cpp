@@ -32,28 +32,6 @@ void add_shape(std::uint64_t& shape, std::uint64_t what) noexcept {
 
 void add_row_shape(std::uint64_t& shape, TupleDesc row);
 
-/// Takes in a type with all that values of it are made of. False: values cannot be stored.
-bool add_type_shape(std::uint64_t& shape, Oid type) {
-    check_stack_depth();
-    add_shape(shape, type);
-    const Oid base = getBaseType(type);
-    if (base != type) add_shape(shape, base);
-    const char kind = get_typtype(base);
-    if (kind == TYPTYPE_PSEUDO) return false;
-    if (kind == TYPTYPE_COMPOSITE) {
-        TupleDesc row = lookup_rowtype_tupdesc(base, -1);
-        add_row_shape(shape, row);
-        ReleaseTupleDesc(row);
-    } else if (kind == TYPTYPE_RANGE) {
-        return add_type_shape(shape, get_range_subtype(base));
-    } else if (kind == TYPTYPE_MULTIRANGE) {
-        return add_type_shape(shape, get_multirange_range(base));
-    } else if (const Oid element = get_element_type(base); OidIsValid(element)) {
-        return add_type_shape(shape, element);
-    }
-    return true;
-}
-
 void add_row_shape(std::uint64_t& shape, TupleDesc row) {
     add_shape(shape, static_cast<std::uint64_t>(row->natts));
     for (int i = 0; i < row->natts; ++i) {
@@ -106,6 +84,27 @@ MinimalTuple storable_row(TupleTableSlot* slot, TupleDesc row) {
 
 }  // namespace
 
+bool add_type_shape(std::uint64_t& shape, Oid type) {
+    check_stack_depth();
+    add_shape(shape, type);
+    const Oid base = getBaseType(type);
+    if (base != type) add_shape(shape, base);
+    const char kind = get_typtype(base);
+    if (kind == TYPTYPE_PSEUDO) return false;
+    if (kind == TYPTYPE_COMPOSITE) {
+        TupleDesc row = lookup_rowtype_tupdesc(base, -1);
+        add_row_shape(shape, row);
+        ReleaseTupleDesc(row);
+    } else if (kind == TYPTYPE_RANGE) {
+        return add_type_shape(shape, get_range_subtype(base));
+    } else if (kind == TYPTYPE_MULTIRANGE) {
+        return add_type_shape(shape, get_multirange_range(base));
+    } else if (const Oid element = get_element_type(base); OidIsValid(element)) {
+        return add_type_shape(shape, element);
+    }
+    return true;
+}
+
 ResultType single_result(Oid type, TupleDesc row) {
     ResultType result;
     result.type = type;
@@ -129,14 +128,17 @@ ResultType set_result(TupleDesc row) {
     return result;
 }
 
-varlena* pack_value(const ResultType& type, Datum value, bool is_null) {
+varlena* pack_value(const ResultType& type, Datum value, bool is_null, std::size_t limit) {
     if (is_null) return reinterpret_cast<varlena*>(make_packed(0, 0));
     if (type.by_value) {
         Packed* packed = make_packed(sizeof value, 1);
         std::memcpy(packed->data, &value, sizeof value);
         return reinterpret_cast<varlena*>(packed);
     }
-    if (type.bytes == -1) value = PointerGetDatum(PG_DETOAST_DATUM(value));
+    if (type.bytes == -1) {
+        if (toast_raw_datum_size(value) > limit) return nullptr;
+        value = PointerGetDatum(PG_DETOAST_DATUM(value));
+    }
     const std::size_t bytes = datumGetSize(value, false, type.bytes);
     Packed* packed = make_packed(bytes, 1);
     std::memcpy(packed->data, DatumGetPointer(value), bytes);

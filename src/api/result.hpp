@@ -30,14 +30,17 @@ struct ResultType {
     std::uint64_t shape = 0;  ///< a hash of the types in it, down to the attributes of composite ones
 };
 
+/// Takes a type into the hash of a shape, with all that values of it are made of. False: outside this session their bytes say nothing.
+bool add_type_shape(std::uint64_t& shape, Oid type);
+
 /// Describes a single value of a type. `row`: the blessed description of an anonymous row type; else null.
 ResultType single_result(Oid type, TupleDesc row);
 
 /// Describes a set of rows.
 ResultType set_result(TupleDesc row);
 
-/// The stored form of a value, in the current memory context.
-varlena* pack_value(const ResultType& type, Datum value, bool is_null);
+/// The stored form of a value, in the current memory context. Null: it would take more than `limit` bytes.
+varlena* pack_value(const ResultType& type, Datum value, bool is_null, std::size_t limit);
 
 /// The value of a stored form, in the memory of that.
 Datum unpack_value(const ResultType& type, varlena* packed, bool& is_null);
