@@ -55,9 +55,9 @@ void tell_untracked(Oid function) {
     for (int i = 0; i < seen.finding_count; ++i) {
         const pg::Finding& finding = seen.findings[i];
         if (finding.obstacle == pg::Obstacle::kIdentity) continue;
-        append_finding(pg::prevents_keeping(finding.obstacle)               ? never_kept
+        append_finding(pg::prevents_keeping(finding.obstacle)             ? never_kept
                        : finding.obstacle == pg::Obstacle::kNotLookedInto ? not_seen
-                                                                            : not_told,
+                                                                          : not_told,
                        finding);
     }
     const char* name = format_procedure(function);
@@ -75,10 +75,10 @@ void tell_untracked(Oid function) {
                          errhint("A short p_cache_duration bounds how long a result may be out of date.")));
     }
     if (not_seen.len > 0) {
-        ereport(NOTICE,
-                (errmsg("what results of function %s depend on is seen only when it runs", name),
-                 errdetail("It uses %s.", not_seen.data),
-                 errhint("Results of what cannot be tracked are not kept then. cache_dependencies shows what a result depends on.")));
+        ereport(NOTICE, (errmsg("what results of function %s depend on is seen only when it runs", name),
+                         errdetail("It uses %s.", not_seen.data),
+                         errhint("Results of what cannot be tracked are not kept then. cache_dependencies "
+                                 "shows what a result depends on.")));
     }
 }
 

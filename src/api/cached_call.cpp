@@ -440,21 +440,12 @@ CACHE_EXT_FUNCTION(call_cached_function) {
     Definition& d = *site.definition;
     check_permission(d);
     Call call{site, fcinfo, CurrentMemoryContext};
-    if (d.is_set) {
-        InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-        call.rows = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo)->setResult;
-    }
-<<<<<<< HEAD
-    call.rows = start_rows(fcinfo);
-    if (runs) read_or_compute(call);
-    return Datum{0};
-=======
+    if (d.is_set) call.rows = start_rows(fcinfo);
     ++site.calls;
     if (!d.is_strict || !has_null_argument(d, fcinfo)) read_or_compute(call);
     --site.calls;
     fcinfo->isnull = !d.is_set && call.is_null;
     return call.value;
->>>>>>> review
 }
 
 }  // namespace cache_ext::api

@@ -6,15 +6,11 @@
 #include "pg/sha256.hpp"
 
 extern "C" {
-<<<<<<< HEAD
 #include "catalog/pg_type.h"
-#include "access/tupmacs.h"
-=======
->>>>>>> review
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/datum.h"
-#include "miscadmin.h"
+#include "utils/lsyscache.h"
 }
 
 namespace cache_ext::api {
@@ -179,9 +175,6 @@ const char* digest_of(Definition& d, const std::uint64_t* person) {
 
 }  // namespace
 
-<<<<<<< HEAD
-bool can_be_in_key(Oid type) { return get_typtype(getBaseType(type)) != TYPTYPE_PSEUDO; }
-
 bool can_be_read_back(Oid type) {
     check_stack_depth();
     const Oid base = getBaseType(type);
@@ -225,14 +218,12 @@ bool read_arguments(std::string_view text, const ArgumentType* arguments, int co
     }
     ByteReader bytes{plain, text.size() / 2};
     collation = bytes.take<Oid>();
-    (void)bytes.take<decltype(KeyFrame::result_shape)>();
+    (void)bytes.take<decltype(KeyFrame::shape)>();
     for (int i = 0; i < count; ++i)
         values[i] = take_argument(bytes, arguments[i]);
     return bytes.at_end();
 }
 
-=======
->>>>>>> review
 std::string_view make_key(Definition& definition, const KeyFrame& frame, FunctionCallInfo fcinfo,
                           const std::uint64_t* person, char* buffer) {
     Bytes bytes;
