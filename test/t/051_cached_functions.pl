@@ -86,10 +86,10 @@ my $file = $node->basedir . '/dump.sql';
 command_ok([ 'pg_dump', '-d', $node->connstr('postgres'), '-f', $file ], 'dumped');
 sql('CREATE DATABASE copy');
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('copy'), '-f', $file ], 'restored');
-my $listing = q(SELECT cached_function, function, cache_duration, grace, cache_tags, shared, tracked, pg_get_userbyid(proowner) FROM cached_functions JOIN pg_proc ON oid = cached_function ORDER BY 1::text);
+my $listing = q(SELECT cached_function, function, cache_duration, grace, cache_tags, shared, tracked, pg_get_userbyid(proowner) FROM cached_functions JOIN pg_proc ON oid = cached_function ORDER BY cached_function::text);
 is($node->safe_psql('copy', $listing), sql($listing), 'all cached functions are there');
-is($node->safe_psql('copy', 'SELECT total_cached() = total(), (twice_cached(3)).n = 6, "Odd: name_cached"(1)'), 't|t|2', 'and work');
-is($node->safe_psql('copy', q(ALTER FUNCTION twice(int) RENAME TO double; SELECT (twice_cached(3)).n)), '6', 'they know what they call by more than its name');
+is($node->safe_psql('copy', 'SELECT total_cached() = total(), (twice_cached(3)).n = (twice(3)).n, "Odd: name_cached"(1)'), 't|t|2', 'and work');
+is($node->safe_psql('copy', q(ALTER FUNCTION twice(int) RENAME TO double; SELECT (twice_cached(3)).n = (double(3)).n)), 't', 'they know what they call by more than its name');
 $node->safe_psql('copy', 'DROP FUNCTION double(int)');
 is($node->safe_psql('copy', q(SELECT count(*) FROM pg_proc WHERE proname = 'twice_cached')), '0', 'and go with it');
 
