@@ -164,6 +164,24 @@ $$ SELECT checker.compare(7, g, public.get_cached_data(checker.key_of(7, g)), ch
 CREATE FUNCTION check_own(kind int, g int, context text) RETURNS bigint STABLE LANGUAGE sql AS
 $$ SELECT CASE WHEN kind = 5 THEN -1 ELSE checker.check_entry(kind, g, context) END $$;
 
+-- Cached functions: one that is invalidated by tags for its argument, and, where the server tracks what is written, one that depends on what it reads.
+CREATE FUNCTION sum_of_items(g int) RETURNS jsonb STABLE LANGUAGE plpgsql AS
+$$ BEGIN RETURN checker.described((SELECT coalesce(sum(n), 0)::bigint FROM checker.item WHERE grp = g)); END $$;
+-- A set, of which each kind reads a table of its own.
+CREATE FUNCTION sums(kind int, g int) RETURNS TABLE (value jsonb) STABLE LANGUAGE plpgsql AS $$
+DECLARE
+    tables text[] := '{item,item,bulk,bykey,bypattern,late,child}';
+BEGIN
+    RETURN QUERY EXECUTE format('SELECT checker.described(coalesce(sum(n), 0)::bigint) FROM checker.%I WHERE $1 = 1 OR grp = $2', tables[kind + 1]) USING kind, g;
+END $$;
+DO $$ BEGIN
+    SET LOCAL client_min_messages = warning;
+    PERFORM public.create_cached_function('checker.sum_of_items(int)', p_cache_tags => ARRAY['item:{g}', 'kind:0']);
+    IF current_setting('shared_preload_libraries') ~ 'cache_ext' THEN
+        PERFORM public.create_cached_function('checker.sums(int, int)');
+    END IF;
+END $$;
+
 -- The same for what the extension computes. Without tags it depends on the tables that it reads. A write whose trigger fires at commit is
 -- not known to its own transaction's tags.
 CREATE FUNCTION check_computed(kind int, g int, tracked boolean, context text) RETURNS bigint VOLATILE LANGUAGE plpgsql AS $$
@@ -181,6 +199,11 @@ BEGIN
     IF tracked THEN
         SELECT checker.compare(kind, g, public.get_or_set_cached_data('tracked:' || checker.key_of(kind, g), query, NULL,
             NULL, params), checker.truth(kind, g), pg_current_snapshot(), context || ', tracked') INTO result;
+        PERFORM checker.compare(kind, g, f.value, checker.truth(kind, g), pg_current_snapshot(), context || ', tracked function')
+        FROM checker.sums_cached(kind, g) f;
+    END IF;
+    IF kind = 0 THEN
+        PERFORM checker.compare(kind, g, checker.sum_of_items_cached(g), checker.truth(kind, g), pg_current_snapshot(), context || ', function');
     END IF;
     RETURN result;
 END $$;
