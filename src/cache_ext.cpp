@@ -10,6 +10,7 @@
 #include "pg/replication.hpp"
 #include "pg/settings.hpp"
 #include "pg/space.hpp"
+#include "pg/temporary.hpp"
 #include "pg/transaction.hpp"
 #include "worker/worker.hpp"
 #include "pg/writes.hpp"
@@ -31,6 +32,7 @@ extern "C" void _PG_init() {
     pg::init_transaction();
     pg::init_writes();
     pg::init_observe();
+    pg::init_temporary();
     api::init_policies();
     api::init_cached_functions();
     api::init_watch_sql();

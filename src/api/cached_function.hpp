@@ -63,6 +63,7 @@ struct Definition {
     std::uint64_t call_environment;
     std::uint64_t call_person[2];
     Oid call_role;
+    std::uint64_t call_temporary;
     Oid call_session;
     char call_digest[33];  ///< names the function, in this state, as called by that role under those settings
 };

@@ -4,6 +4,7 @@
 #include "core/patterns.hpp"
 #include "pg/environment.hpp"
 #include "pg/sha256.hpp"
+#include "pg/temporary.hpp"
 
 extern "C" {
 #include "catalog/pg_type.h"
@@ -151,8 +152,11 @@ const char* digest_of(Definition& d, const std::uint64_t* person) {
     const Oid role = person != nullptr ? GetUserId() : InvalidOid;
     // The session's user is told apart too: functions see it, and after SET ROLE the scope does not say who it was.
     const Oid session = person != nullptr ? GetSessionUserId() : InvalidOid;
+    // With temporary tables a name may stand for another table than elsewhere. A shared function looks for them last.
+    const std::uint64_t temporary = person != nullptr ? pg::temporary_number() : 0;
     const std::uint64_t who[2] = {person != nullptr ? person[0] : 0, person != nullptr ? person[1] : 0};
     if (d.call_environment == environment && d.call_role == role && d.call_session == session &&
+        d.call_temporary == temporary &&
         d.call_person[0] == who[0] && d.call_person[1] == who[1]) [[likely]]
         return d.call_digest;
     StringInfoData text;
@@ -162,6 +166,11 @@ const char* digest_of(Definition& d, const std::uint64_t* person) {
     append_fixed(text, role);
     append_fixed(text, session);
     append_fixed(text, who);
+    if (temporary != 0) {
+        append_fixed(text, temporary);
+        append_fixed(text, MyProcPid);
+        append_fixed(text, MyStartTimestamp);
+    }
     pg::append_environment(&text, d.environment);
     const pg::Digest128 digest = pg::sha256_128(text.data, static_cast<std::size_t>(text.len));
     pfree(text.data);
@@ -169,6 +178,7 @@ const char* digest_of(Definition& d, const std::uint64_t* person) {
     d.call_environment = environment;
     d.call_role = role;
     d.call_session = session;
+    d.call_temporary = temporary;
     std::copy_n(who, 2, d.call_person);
     return d.call_digest;
 }

@@ -132,6 +132,23 @@ SELECT prosrc FROM pg_proc WHERE proname = 'renamed_cached';
 ROLLBACK;
 SELECT prosrc FROM pg_proc WHERE proname = 'renamed_cached';
 
+-- A temporary table comes before the table of the same name, in the session that made it.
+CREATE TABLE stock (n int);
+INSERT INTO stock VALUES (1);
+CREATE FUNCTION stock_of() RETURNS int LANGUAGE sql STABLE AS 'SELECT n FROM stock';
+SELECT create_cached_function('stock_of()', p_cache_tags => '{}');
+SELECT stock_of_cached();
+CREATE TEMPORARY TABLE other AS SELECT 0 AS n;
+SELECT stock_of_cached(), stock_of();
+CREATE TEMPORARY TABLE stock AS SELECT 2 AS n;
+SELECT stock_of_cached(), stock_of();
+ALTER TABLE pg_temp.stock RENAME TO stocks;
+SELECT stock_of_cached(), stock_of();
+ALTER TABLE pg_temp.other RENAME TO stock;
+SELECT stock_of_cached(), stock_of();
+DROP TABLE pg_temp.stock;
+SELECT stock_of_cached(), stock_of();
+
 SET client_min_messages = warning;
 DROP SCHEMA cfx, cfx_another CASCADE;
 DROP ROLE cfx_first, cfx_second;
