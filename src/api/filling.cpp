@@ -69,7 +69,7 @@ void keep_policies_relations(pg::Observation& seen) {
 
 /// Whether a result may be kept in the scope, as far as what it was computed from goes.
 bool may_keep(pg::Observation& seen, Tracking tracking, const core::Scope& scope) {
-    if (seen.temporary) return false;
+    if (seen.never_kept) return false;
     // What one caller may have put there must not become what all are given, whatever tags say of it.
     if (seen.private_entry && !scope.is_private) return false;
     if (tracking == Tracking::kNone) return true;
@@ -84,7 +84,7 @@ bool may_keep(pg::Observation& seen, Tracking tracking, const core::Scope& scope
 void log_not_kept(const char* name, std::string_view key, const pg::Observation& seen, Tracking tracking) {
     if (!pg::settings::log_operations) return;
     const bool known =
-        seen.obstacle.obstacle != pg::Obstacle::kNone && (tracking == Tracking::kAll || seen.temporary);
+        seen.obstacle.obstacle != pg::Obstacle::kNone && (tracking == Tracking::kAll || seen.never_kept);
     log_operation(name, key,
                   known ? psprintf("computed, not kept: it has read %s", pg::describe(seen.obstacle))
                         : "computed, not kept");

@@ -15,7 +15,8 @@ namespace cache_ext::pg {
 namespace {
 
 void note(Observation& o, const Finding& finding) noexcept {
-    (finding.obstacle == Obstacle::kTemporary ? o.temporary : o.untrackable) = true;
+    const bool always = finding.obstacle == Obstacle::kTemporary || finding.obstacle == Obstacle::kLocked;
+    (always ? o.never_kept : o.untrackable) = true;
     if (o.obstacle.obstacle == Obstacle::kNone) o.obstacle = finding;
 }
 
@@ -136,6 +137,8 @@ void observe(const PlannedStmt& plan) {
     // Of tables that the planner could do without, only this is left.
     for (int i = 0; i < list_length(plan.relationOids); ++i)
         observe(list_nth_oid(plan.relationOids, i));
+    if (plan.commandType == CMD_SELECT && plan.rowMarks != NIL)
+        detail::note_obstacle({Obstacle::kLocked, InvalidOid});
     // What functions read in other processes is not seen here. The server's own read nothing.
     if (plan.parallelModeNeeded && uses_functions(plan))
         detail::note_obstacle({Obstacle::kParallel, InvalidOid});
@@ -168,7 +171,7 @@ void start_executor(QueryDesc* query, int flags) {
 void start_observing(Observation& observation, bool wants_relations) noexcept {
     observation.outer = detail::observing;
     observation.wants_relations = wants_relations;
-    observation.temporary = observation.untrackable = observation.private_entry = false;
+    observation.never_kept = observation.untrackable = observation.private_entry = false;
     observation.too_much = false;
     observation.obstacle = {};
     observation.count = observation.tag_count = 0;

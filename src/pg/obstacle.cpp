@@ -26,6 +26,8 @@ Words words_of(Obstacle obstacle) noexcept {
             break;
         case Obstacle::kTemporary:
             return {"temporary table", "temporary table %s"};
+        case Obstacle::kLocked:
+            return {"row locks", "rows that it locked"};
         case Obstacle::kForeign:
             return {"foreign table", "foreign table %s"};
         case Obstacle::kCatalog:

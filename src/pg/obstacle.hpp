@@ -10,6 +10,7 @@ enum class Obstacle : std::uint8_t {
     kNone,
     // A relation whose changes are not seen. A result that was computed from one is not kept.
     kTemporary,
+    kLocked,  ///< whose rows it locks: it has to run each time
     kForeign,
     kCatalog,
     kSequence,

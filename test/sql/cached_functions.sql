@@ -209,6 +209,15 @@ SELECT create_cached_function('writes(int)', p_cache_tags => '{}');
 SELECT writes_cached(1), writes_cached(1);
 SELECT writes_cached(1);
 SELECT count(*) FROM log;
+-- So does one that locks rows, also where something has been written before.
+CREATE FUNCTION locks(n int) RETURNS int LANGUAGE plpgsql AS $$ DECLARE r int; BEGIN RAISE NOTICE 'locked'; SELECT id INTO r FROM cf.things WHERE id = n FOR UPDATE; RETURN r; END $$;
+SELECT create_cached_function('locks(int)', p_cache_tags => '{}');
+SELECT locks_cached(1);
+BEGIN;
+INSERT INTO log VALUES (0);
+SELECT locks_cached(1), locks_cached(1);
+ROLLBACK;
+SELECT locks_cached(1);
 CREATE FUNCTION fails(n int) RETURNS int LANGUAGE plpgsql STABLE AS $$ BEGIN RAISE NOTICE 'computed'; RETURN 1 / n; END $$;
 SELECT create_cached_function('fails(int)', p_cache_tags => '{}');
 SELECT fails_cached(0);
