@@ -27,7 +27,6 @@ SELECT create_cached_function('nothing()', p_cache_tags => '{}');
 SELECT create_cached_function('on_write()', p_cache_tags => '{}');
 SELECT create_cached_function('pg_catalog.concat("any")', p_cache_tags => '{}');
 SELECT create_cached_function('plain(int, text)', '-1 hour', '{}');
-SELECT create_cached_function('plain(int, text)', 'infinity', '{}');
 SELECT create_cached_function('plain(int, text)', '0', '{}');
 SELECT create_cached_function('plain(int, text)', p_cache_tags => '{}', p_grace => '0');
 SELECT create_cached_function('plain(int, text)', p_cache_tags => ARRAY['t:{nothing}']);
