@@ -24,8 +24,9 @@ CALL bench.race('watch',
     ARRAY[1, 1, 1, 1, 1], :rounds * 2);
 
 INSERT INTO bench.figure
-SELECT position, what, 'not watched', bench.millis(ours.nanoseconds), bench.millis(theirs.nanoseconds), bench.ratio('watch', ours.variant, 'none'), must, aim, '× the time', false
-FROM (VALUES (101, 'plain', 'an UPDATE of 100,000 rows, watch_table, plain tags', 1.1, 1.05), (102, 'row', 'the same, a template: 100,000 tags', NULL, NULL),
-             (103, 'shop', 'the same, a template: 1,000 tags', NULL, NULL), (104, 'condition', 'the same, a condition', NULL, NULL)) v(position, variant, what, must, aim)
+SELECT position, what, 'not watched', bench.millis(ours.nanoseconds), bench.millis(theirs.nanoseconds), bench.ratio('watch', ours.variant, 'none'),
+       NULL, NULL, '× the time', false
+FROM (VALUES (101, 'plain', 'an UPDATE of 100,000 rows, watch_table, plain tags'), (102, 'row', 'the same, a template: 100,000 tags'),
+             (103, 'shop', 'the same, a template: 1,000 tags'), (104, 'condition', 'the same, a condition')) v(position, variant, what)
 JOIN bench.median ours ON ours.topic = 'watch' AND ours.variant = v.variant
 JOIN bench.median theirs ON theirs.topic = 'watch' AND theirs.variant = 'none';

@@ -181,6 +181,7 @@ struct Call {
     Tuplestorestate* rows = nullptr;  // that a set's rows are put into
     std::size_t limit = 0;            // to the bytes of the stored form
     varlena* packed = nullptr;        // that form; null: not wanted, or too large
+    SetRequest* request = nullptr;    // gets its tags when there is something to be stored
 };
 
 /// The function underneath with these arguments, as the parser would have made it.
@@ -328,24 +329,6 @@ void compute(Call& call) {
     if (d.avoids_parallel) AtEOXact_GUC(false, level);
 }
 
-/// As read_or_fill wants it: what is to be stored of the result. Nothing of a function that writes, which has to run each time.
-Datum compute_packed(void* context) {
-    Call& call = *static_cast<Call*>(context);
-    const TransactionId xid = GetTopTransactionIdIfAny();
-    const CommandId command = GetCurrentCommandId(false);
-    call.limit = std::size_t{static_cast<unsigned>(pg::settings::max_entry_size_kb)} * 1024;
-    const std::uint64_t begin = nanoseconds();
-    compute(call);
-    pg::region().header().functions.add_computation(count_id(call.site.definition->function.oid),
-                                                    (nanoseconds() - begin) / 1000);
-    if (GetTopTransactionIdIfAny() != xid || GetCurrentCommandId(false) != command) return 0;
-    if (!call.site.definition->is_set)
-        call.packed = pack_value(call.site.result, call.value, call.is_null, call.limit);
-    return PointerGetDatum(call.packed);
-}
-
-// --- the cached call ----------------------------------------------------------------------------------
-
 /// The tags of a call. False: one of them cannot be carried by any entry, so that nobody could invalidate the result by it.
 bool make_tags(const CallSite& site, FunctionCallInfo fcinfo, Texts& tags) {
     const int count = site.definition->tag_count;
@@ -364,6 +347,25 @@ bool make_tags(const CallSite& site, FunctionCallInfo fcinfo, Texts& tags) {
     return true;
 }
 
+/// As read_or_fill wants it: what is to be stored of the result. Nothing of a function that writes, which has to run each time.
+Datum compute_packed(void* context) {
+    Call& call = *static_cast<Call*>(context);
+    const TransactionId xid = GetTopTransactionIdIfAny();
+    const CommandId command = GetCurrentCommandId(false);
+    call.limit = std::size_t{static_cast<unsigned>(pg::settings::max_entry_size_kb)} * 1024;
+    const std::uint64_t begin = nanoseconds();
+    compute(call);
+    pg::region().header().functions.add_computation(count_id(call.site.definition->function.oid),
+                                                    (nanoseconds() - begin) / 1000);
+    if (GetTopTransactionIdIfAny() != xid || GetCurrentCommandId(false) != command) return 0;
+    if (!make_tags(call.site, call.fcinfo, call.request->tags)) return 0;
+    if (!call.site.definition->is_set)
+        call.packed = pack_value(call.site.result, call.value, call.is_null, call.limit);
+    return PointerGetDatum(call.packed);
+}
+
+// --- the cached call ----------------------------------------------------------------------------------
+
 void read_or_compute(Call& call) {
     CallSite& site = call.site;
     Definition& d = *site.definition;
@@ -381,7 +383,7 @@ void read_or_compute(Call& call) {
     if (!d.is_shared) pg::personal_id(person);
     char buffer[core::kMaxKeyBytes];
     request.key = make_key(d, site.frame, call.fcinfo, d.is_shared ? nullptr : person, buffer);
-    if (!make_tags(site, call.fcinfo, request.tags)) return compute(call);
+    call.request = &request;
     const pg::Caller& caller = pg::caller();
     const core::Scope scope = function_scope(d.is_shared ? shared_scope(caller) : own_scope(caller));
     const Place place{&scope, true};

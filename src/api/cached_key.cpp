@@ -156,8 +156,7 @@ const char* digest_of(Definition& d, const std::uint64_t* person) {
     const std::uint64_t temporary = person != nullptr ? pg::temporary_number() : 0;
     const std::uint64_t who[2] = {person != nullptr ? person[0] : 0, person != nullptr ? person[1] : 0};
     if (d.call_environment == environment && d.call_role == role && d.call_session == session &&
-        d.call_temporary == temporary &&
-        d.call_person[0] == who[0] && d.call_person[1] == who[1]) [[likely]]
+        d.call_temporary == temporary && d.call_person[0] == who[0] && d.call_person[1] == who[1]) [[likely]]
         return d.call_digest;
     StringInfoData text;
     initStringInfo(&text);

@@ -16,7 +16,8 @@ namespace cache_ext::pg {
 struct Observation {
     Observation* outer = nullptr;
     bool wants_relations = false;
-    bool never_kept = false;     ///< a temporary table was read: the result is this session's alone; or rows were locked
+    bool never_kept =
+        false;  ///< a temporary table was read: the result is this session's alone; or rows were locked
     bool untrackable = false;    ///< something was read whose changes nobody is told of, or too much
     bool private_entry = false;  ///< an entry of the caller's own went into it: nothing for others
     bool too_much = false;       ///< more relations and tags than there is room for: not all of them are here
