@@ -8,6 +8,7 @@
 
 extern "C" {
 #include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
@@ -15,7 +16,6 @@ extern "C" {
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
 #include "utils/syscache.h"
-#include "catalog/pg_proc.h"
 }
 
 namespace cache_ext::api {
@@ -41,8 +41,8 @@ void append_finding(StringInfoData& text, const pg::Finding& finding) {
     appendStringInfoString(&text, pg::describe(finding));
 }
 
-/// Tells what of a function's answers nobody can know to have changed. Who calls it is no such thing: others' results are others'. A shared function is nobody's in
-/// particular.
+/// Tells what of a function's answers nobody can know to have changed. Who calls it is no such thing: others have results of their own, and a shared
+/// function is asked by nobody in particular.
 void tell_untracked(Oid function) {
     pg::Trackability seen;
     pg::look_at_function(function, seen);
