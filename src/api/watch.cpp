@@ -116,9 +116,9 @@ bool any_watch() {
     return any;
 }
 
-List* member_triggers() {
+List* all_triggers(WatchRole role) {
     List* triggers = NIL;
-    visit_triggers_of(watch_function(WatchRole::kMember), [&triggers](Oid trigger) {
+    visit_triggers_of(watch_function(role), [&triggers](Oid trigger) {
         triggers = lappend_oid(triggers, trigger);
         return false;
     });

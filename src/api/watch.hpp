@@ -64,8 +64,8 @@ Oid watch_function(WatchRole role);
 /// Whether any trigger in this database belongs to a watch.
 bool any_watch();
 
-/// The OIDs of the copies, of all watches.
-List* member_triggers();
+/// The OIDs of the watched tables' own triggers, or of the copies, of all watches.
+List* all_triggers(WatchRole role);
 
 /// The triggers of a relation that belong to watches, copied: the server's own list may go while others are changed.
 struct WatchTriggers {
@@ -80,6 +80,53 @@ const Trigger* find_trigger(const WatchTriggers& triggers, const char* name) noe
 /// Makes the triggers of a watch on one table, whoever calls, in place of those among `present` that it has there in this role. Takes the lock that
 /// CREATE TRIGGER takes.
 void put_watch(Oid relation, char kind, const WatchSpec& spec, WatchRole role, const WatchTriggers& present);
+
+/// A trigger's relation and name, and when it fires.
+struct NamedTrigger {
+    Oid relation;
+    NameData name;
+    char fires;
+};
+
+/// False: it is gone.
+bool look_up_trigger(Oid trigger, NamedTrigger& found);
+
+/// Whether a trigger for rows is to fire in every session, however its table is written: tags of rows ask for it, and so does a table above
+/// that has not got the watch: a statement which names that one fires its triggers for statements, and for rows only those of the tables below.
+bool sees_every_row(Oid relation, const WatchSpec& spec);
+
+/// For whom triggers for rows are to be made where there are none.
+enum class RowsBy : std::uint8_t {
+    kApply,  ///< who applies rows and fires no triggers for statements
+    kAbove,  ///< who names a table above the watched one
+};
+
+/// Makes the triggers for rows that watches on a table lack. Watches that a dump is only restoring, so far, are left as they are. Takes the lock
+/// that CREATE TRIGGER takes if there is a watch.
+void add_row_triggers(Oid relation, RowsBy rows_by);
+
+/// Whether triggers for rows that are applied may be lacking. Takes no lock.
+bool may_lack_row_trigger(const NamedTrigger& last_restored);
+
+/// Whether a trigger is the last of its watch that a dump restores: the one for statements that update.
+bool is_last_restored(const char* name);
+
+/// Waits for whoever is about to begin applying rows, or to end it, and lets nobody do so until this transaction is over. To be called before locks of
+/// tables are taken, where that can be.
+void hold_applying();
+
+/// The same; and whether rows may be applied in this database, without triggers for statements.
+bool rows_are_applied();
+
+/// Somebody is to apply rows, as soon as this transaction is committed: gives all watches the triggers that see them. To be called if there are none, too: some may be on their way.
+/// Takes the lock that CREATE TRIGGER takes on each table that lacks them.
+void begin_applying();
+
+/// Drops these triggers if nobody applies rows any more, but for those whose table others are using.
+void end_applying();
+
+/// Whether it is this extension that applies rows.
+bool is_applier(const char* extension) noexcept;
 
 /// Drops a trigger. Takes the lock that DROP TRIGGER takes.
 void drop_watch_trigger(Oid trigger);

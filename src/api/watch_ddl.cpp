@@ -2,7 +2,7 @@
 // lose them; what a definition's change does to the rows' tags is invalidated; a column that a watch needs cannot go or be renamed.
 //
 // Without event triggers (event_triggers = off, single-user mode) the triggers themselves see to templates that do not fit any more; new
-// partitions then lack their copies until the table is watched again.
+// partitions then lack their copies until the table is watched again, and rows that a first subscription applies are not seen until then.
 
 #include "api/context.hpp"
 #include "api/row_tags.hpp"
@@ -155,7 +155,8 @@ void check_fit(Relation relation, const WatchSpec& spec) {
 void enable_as_planned(Relation relation, const Trigger& trigger) {
     if (trigger.tgenabled != TRIGGER_FIRES_ON_ORIGIN) return;
     const WatchSpec spec = watch_spec(trigger);
-    const bool for_replica = TRIGGER_FOR_ROW(trigger.tgtype) && (spec.has_sql() || !has_row_tags(spec));
+    const bool for_replica =
+        TRIGGER_FOR_ROW(trigger.tgtype) && !sees_every_row(RelationGetRelid(relation), spec);
     Relation catalog = table_open(TriggerRelationId, RowExclusiveLock);
     ScanKeyData key;
     ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(trigger.tgoid));
@@ -203,22 +204,17 @@ void table_altered(Oid table, bool columns, bool below) {
 
 /// A trigger was made, by the restoring of a dump or by whom it may be: watching begins.
 void trigger_created(Oid trigger) {
-    Oid table = InvalidOid;
-    Relation catalog = table_open(TriggerRelationId, AccessShareLock);
-    ScanKeyData key;
-    ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(trigger));
-    SysScanDesc scan = systable_beginscan(catalog, TriggerOidIndexId, true, nullptr, 1, &key);
-    if (HeapTuple found = systable_getnext(scan); HeapTupleIsValid(found))
-        table = reinterpret_cast<Form_pg_trigger>(GETSTRUCT(found))->tgrelid;
-    systable_endscan(scan);
-    table_close(catalog, AccessShareLock);
-    Relation relation = OidIsValid(table) ? open_table(table) : nullptr;
+    NamedTrigger created;
+    Relation relation = look_up_trigger(trigger, created) ? open_table(created.relation) : nullptr;
     if (relation == nullptr) return;
     const WatchTriggers watches = watch_triggers(relation);
     for (int i = 0; i < watches.count; ++i) {
         if (watches.triggers[i].tgoid != trigger) continue;
         enable_as_planned(relation, watches.triggers[i]);
         invalidate_broadly(watch_spec(watches.triggers[i]));
+        // It comes from where nothing was applied, perhaps.
+        if (is_last_restored(NameStr(created.name)) && rows_are_applied())
+            add_row_triggers(created.relation, RowsBy::kApply);
     }
     table_close(relation, NoLock);
 }
@@ -232,7 +228,16 @@ void refuse_renaming(const Node* statement) {
                     errhint("Its name tells that it belongs to the watch. Other names may not begin so.")));
 }
 
+/// Whether a command lets rows be applied once it is committed.
+bool begins_applying(const Node* statement) {
+    // At the end of the command: before, the other server may keep it waiting for long, and writers would wait for the locks that are taken.
+    if (IsA(statement, CreateSubscriptionStmt)) return true;
+    return IsA(statement, CreateExtensionStmt) &&
+           is_applier(reinterpret_cast<const CreateExtensionStmt*>(statement)->extname);
+}
+
 void command_ended(const EventTriggerData& data) {
+    if (begins_applying(data.parsetree)) begin_applying();
     if (!any_watch()) return;
     switch (data.tag) {
         case CMDTAG_ALTER_TYPE:
@@ -242,6 +247,13 @@ void command_ended(const EventTriggerData& data) {
             return;
         case CMDTAG_ALTER_TRIGGER:
             refuse_renaming(data.parsetree);
+            return;
+        case CMDTAG_DROP_SUBSCRIPTION:
+        case CMDTAG_DROP_EXTENSION:
+            end_applying();
+            return;
+        case CMDTAG_CREATE_SUBSCRIPTION:
+        case CMDTAG_CREATE_EXTENSION:
             return;
         default:
             break;

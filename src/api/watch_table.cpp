@@ -80,6 +80,7 @@ Relation table_argument(FunctionCallInfo fcinfo, const char* caller) {
                 (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for table %s", name),
                  errdetail("A watch is made of triggers: it needs the privilege TRIGGER.")));
     }
+    hold_applying();
     Relation relation = try_relation_open(table, ShareRowExclusiveLock);
     if (relation == nullptr) {
         ereport(ERROR,

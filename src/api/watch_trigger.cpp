@@ -20,6 +20,7 @@ namespace {
 struct FiringWatch {
     RowTags* tags;
     WatchSpec spec;
+    bool plain_done;  ///< its plain tags have been invalidated for a row of the statement
 };
 
 FiringWatch& firing_watch(FunctionCallInfo fcinfo, const TriggerData& data) {
@@ -33,6 +34,7 @@ FiringWatch& firing_watch(FunctionCallInfo fcinfo, const TriggerData& data) {
         watch = static_cast<FiringWatch*>(palloc(sizeof(FiringWatch)));
         watch->spec = watch_spec(*data.tg_trigger);
         watch->tags = parse_row_tags(data.tg_relation, watch->spec.tags, watch->spec.tag_count, false);
+        watch->plain_done = false;
         MemoryContextSwitchTo(before);
         fcinfo->flinfo->fn_extra = watch;
     }
@@ -53,14 +55,14 @@ WrittenRows written_rows(const TriggerData& data) {
 }
 
 /// Without condition and cascade, where the trigger sees a row.
-void invalidate_written_row(const TriggerData& data, RowTags& tags, const core::Id128& space) {
+void invalidate_written_row(const TriggerData& data, FiringWatch& watch, const core::Id128& space) {
     const WrittenRows rows = written_rows(data);
     const TupleDesc description = RelationGetDescr(data.tg_relation);
     for (const HeapTuple row : {rows.old_row, rows.new_row}) {
-        if (row != nullptr) invalidate_row(tags, space, row, description);
+        if (row != nullptr) invalidate_row(*watch.tags, space, row, description);
     }
-    // Where rows of a subscription are applied, no trigger fires for statements.
-    if (SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA) invalidate_plain(tags, space);
+    // No trigger may fire for the statement: rows of a subscription are applied without, and a statement that names a table above fires that one's.
+    if (!std::exchange(watch.plain_done, true)) invalidate_plain(*watch.tags, space);
 }
 
 Datum fire(FunctionCallInfo fcinfo) {
@@ -81,8 +83,9 @@ Datum fire(FunctionCallInfo fcinfo) {
         invalidate_broadly(watch.spec);
     } else if (watch.spec.has_sql()) {
         const WrittenRows rows = written_rows(data);
-        // Where a row goes from one partition to another, each of them sees but one side of it.
-        if (for_row && data.tg_relation->rd_rel->relispartition && !TRIGGER_FIRED_BY_UPDATE(data.tg_event))
+        // Where a row goes from one partition of the watched table to another, each of them sees but one side of it.
+        if (for_row && data.tg_relation->rd_rel->relispartition && !TRIGGER_FIRED_BY_UPDATE(data.tg_event) &&
+            watch_role(*data.tg_trigger) == WatchRole::kMember)
             watch.spec.condition = "";
         if (for_row || rows.old_table != nullptr || rows.new_table != nullptr) {
             run_watch_sql(watch.spec, *data.tg_trigger, rows, *watch.tags);
@@ -90,7 +93,7 @@ Datum fire(FunctionCallInfo fcinfo) {
             invalidate_broadly(watch.spec);
         }
     } else if (for_row) {
-        invalidate_written_row(data, *watch.tags, space);
+        invalidate_written_row(data, watch, space);
     } else {
         invalidate_plain(*watch.tags, space);
     }

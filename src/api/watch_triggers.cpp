@@ -50,18 +50,26 @@ void add_plan(List*& plans, const WatchSpec& spec, const char* which, WatchTrigg
     plans = lappend(plans, copy);
 }
 
+constexpr char kRowTrigger[] = "row";
+constexpr int kRows = TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE;
+
+WatchTriggerPlan row_plan(char fires) { return {nullptr, true, kRows, false, false, fires}; }
+
+/// Whether tables of this kind can have triggers for rows that are applied. Rows of foreign tables are not applied.
+bool is_applied_to(char kind) { return kind != RELKIND_PARTITIONED_TABLE && kind != RELKIND_FOREIGN_TABLE; }
+
 /// The triggers of the watch that a table of this kind is to have.
-List* plan_watch(const WatchSpec& spec, char kind) {
-    constexpr int kRows = TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE;
+List* plan_watch(const WatchSpec& spec, Oid relation, char kind) {
     List* plans = NIL;
-    const bool by_row = has_row_tags(spec) && !spec.has_sql();
-    // Logical replication fires no statement triggers as it applies rows: what is done for statements otherwise is done for rows there.
+    // Logical replication fires no statement triggers as it applies rows: what is done for statements otherwise is done for rows there. Where
+    // nothing is applied there is no such trigger: the server fetches each old row for it, though it does not fire.
     // A partitioned table has no rows of its own, and those of a trigger for rows would be copied by the server, in the name of whoever makes a
     // partition and may not execute our functions.
-    if (kind != RELKIND_PARTITIONED_TABLE)
-        add_plan(
-            plans, spec, "row",
-            {nullptr, true, kRows, false, false, by_row ? TRIGGER_FIRES_ALWAYS : TRIGGER_FIRES_ON_REPLICA});
+    if (kind != RELKIND_PARTITIONED_TABLE && sees_every_row(relation, spec)) {
+        add_plan(plans, spec, kRowTrigger, row_plan(TRIGGER_FIRES_ALWAYS));
+    } else if (is_applied_to(kind) && rows_are_applied()) {
+        add_plan(plans, spec, kRowTrigger, row_plan(TRIGGER_FIRES_ON_REPLICA));
+    }
     // On foreign tables there are neither triggers for TRUNCATE nor transition tables.
     const int truncate = kind == RELKIND_FOREIGN_TABLE ? 0 : TRIGGER_TYPE_TRUNCATE;
     if (spec.has_sql()) {
@@ -151,28 +159,14 @@ WatchTriggers watches_of(Oid relation) {
     return watches;
 }
 
-/// The relation and the name of a trigger. False: it is gone.
-bool look_up_trigger(Oid trigger, Oid& relation, NameData& name) {
-    Relation catalog = table_open(TriggerRelationId, AccessShareLock);
-    ScanKeyData key;
-    ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(trigger));
-    SysScanDesc scan = systable_beginscan(catalog, TriggerOidIndexId, true, nullptr, 1, &key);
-    HeapTuple tuple = systable_getnext(scan);
-    const bool found = HeapTupleIsValid(tuple);
-    if (found) {
-        const auto* row = reinterpret_cast<Form_pg_trigger>(GETSTRUCT(tuple));
-        relation = row->tgrelid;
-        name = row->tgname;
-    }
-    systable_endscan(scan);
-    table_close(catalog, AccessShareLock);
-    return found;
+/// The part of a trigger's name that all triggers of its watch have in common.
+std::string_view watch_of(const char* trigger_name) {
+    const std::string_view name = trigger_name;
+    return name.substr(0, name.rfind('_') + 1);
 }
 
-/// Whether a table has a trigger of the same watch. Takes no lock: most that are asked about have nothing to do with the command.
-bool has_watch(Oid relation, const char* trigger_name) {
-    const std::string_view name = trigger_name;
-    const std::string_view watch = name.substr(0, name.rfind('_') + 1);
+/// Whether a table has a trigger whose name begins so. Takes no lock: most that are asked about have nothing to do with the command.
+bool has_trigger(Oid relation, std::string_view prefix) {
     Relation catalog = table_open(TriggerRelationId, AccessShareLock);
     ScanKeyData key;
     ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relation));
@@ -180,18 +174,29 @@ bool has_watch(Oid relation, const char* trigger_name) {
     bool found = false;
     for (HeapTuple tuple; !found && HeapTupleIsValid(tuple = systable_getnext(scan));) {
         found = std::string_view(NameStr(reinterpret_cast<Form_pg_trigger>(GETSTRUCT(tuple))->tgname))
-                    .starts_with(watch);
+                    .starts_with(prefix);
     }
     systable_endscan(scan);
     table_close(catalog, AccessShareLock);
     return found;
 }
 
+/// Whether a table is below one that has not got the watch.
+bool is_below_unwatched(Oid relation, const WatchSpec& spec) {
+    const char* watch = psprintf("%s%s_", kWatchPrefix, spec.id);
+    const List* parents = parents_of(relation);
+    for (int i = 0; i < list_length(parents); ++i) {
+        const Oid parent = list_nth_oid(parents, i);
+        if (!has_trigger(parent, watch) || is_below_unwatched(parent, spec)) return true;
+    }
+    return false;
+}
+
 bool has_original(Oid relation, const char* name) {
     const List* parents = parents_of(relation);
     bool found = false;
     for (int i = 0; i < list_length(parents) && !found; ++i)
-        found = has_watch(list_nth_oid(parents, i), name);
+        found = has_trigger(list_nth_oid(parents, i), watch_of(name));
     return found;
 }
 
@@ -204,7 +209,7 @@ void put_watch(Oid relation, char kind, const WatchSpec& spec, WatchRole role, c
                                get_rel_name(relation)),
                         errhint("Watch the table without them, or the other partitions one by one.")));
     }
-    const List* plans = plan_watch(spec, kind);
+    const List* plans = plan_watch(spec, relation, kind);
     for (int i = 0; i < present.count; ++i) {
         const Trigger& t = present.triggers[i];
         if (watch_role(t) == role && std::strcmp(watch_spec(t).id, spec.id) == 0 &&
@@ -213,6 +218,63 @@ void put_watch(Oid relation, char kind, const WatchSpec& spec, WatchRole role, c
     }
     for (int i = 0; i < list_length(plans); ++i)
         make_watch_trigger(relation, plan_at(plans, i), role, watch_arguments(spec));
+}
+
+bool sees_every_row(Oid relation, const WatchSpec& spec) {
+    return (has_row_tags(spec) && !spec.has_sql()) || is_below_unwatched(relation, spec);
+}
+
+bool is_last_restored(const char* name) {
+    const std::string_view text = name;
+    // They are restored in the order of their names.
+    return text.ends_with("_statement") || text.ends_with("_update");
+}
+
+bool may_lack_row_trigger(const NamedTrigger& last_restored) {
+    const std::string_view watch = watch_of(NameStr(last_restored.name));
+    const char* row = psprintf("%.*s%s", static_cast<int>(watch.size()), watch.data(), kRowTrigger);
+    return is_applied_to(get_rel_relkind(last_restored.relation)) &&
+           !has_trigger(last_restored.relation, row);
+}
+
+void add_row_triggers(Oid relation, RowsBy rows_by) {
+    // Without a lock first: most that are asked about have no watch.
+    if (!has_trigger(relation, kWatchPrefix)) return;
+    Relation table = try_table_open(relation, ShareRowExclusiveLock);
+    if (table == nullptr) return;
+    const WatchTriggers present = watch_triggers(table);
+    const char kind = table->rd_rel->relkind;
+    table_close(table, NoLock);
+    const bool by_apply = rows_by == RowsBy::kApply;
+    if (kind == RELKIND_PARTITIONED_TABLE || (by_apply && !is_applied_to(kind))) return;
+    for (int i = 0; i < present.count; ++i) {
+        const Trigger& t = present.triggers[i];
+        if (!is_last_restored(t.tgname)) continue;
+        const WatchSpec spec = watch_spec(t);
+        const Trigger* row = find_trigger(present, psprintf("%s%s_%s", kWatchPrefix, spec.id, kRowTrigger));
+        const bool lacks = row == nullptr || (!by_apply && row->tgenabled == TRIGGER_FIRES_ON_REPLICA);
+        if (!lacks || (!by_apply && !is_below_unwatched(relation, spec))) continue;
+        List* plans = NIL;
+        add_plan(plans, spec, kRowTrigger,
+                 row_plan(by_apply ? TRIGGER_FIRES_ON_REPLICA : TRIGGER_FIRES_ALWAYS));
+        make_watch_trigger(relation, plan_at(plans, 0), watch_role(t), watch_arguments(spec));
+    }
+}
+
+bool look_up_trigger(Oid trigger, NamedTrigger& found) {
+    Relation catalog = table_open(TriggerRelationId, AccessShareLock);
+    ScanKeyData key;
+    ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(trigger));
+    SysScanDesc scan = systable_beginscan(catalog, TriggerOidIndexId, true, nullptr, 1, &key);
+    HeapTuple tuple = systable_getnext(scan);
+    const bool is_there = HeapTupleIsValid(tuple);
+    if (is_there) {
+        const auto* row = reinterpret_cast<Form_pg_trigger>(GETSTRUCT(tuple));
+        found = {row->tgrelid, row->tgname, row->tgenabled};
+    }
+    systable_endscan(scan);
+    table_close(catalog, AccessShareLock);
+    return is_there;
 }
 
 void drop_watch_trigger(Oid trigger) {
@@ -241,20 +303,24 @@ void copy_from_parents(Oid relation) {
         copy_to_member(originals, relation);
     }
     if (any) copy_to_members(relation);
+    // What it had already, and those below it with it, can be written now by the name of what is above.
+    if (parents == NIL || !has_trigger(relation, kWatchPrefix)) return;
+    const List* below = find_all_inheritors(relation, NoLock, nullptr);
+    for (int i = 0; i < list_length(below); ++i)
+        add_row_triggers(list_nth_oid(below, i), RowsBy::kAbove);
 }
 
 void drop_orphans() {
     // Those below an orphan become orphans with it.
     for (bool dropped = true; dropped;) {
         dropped = false;
-        const List* members = member_triggers();
+        const List* members = all_triggers(WatchRole::kMember);
         for (int i = 0; i < list_length(members); ++i) {
             const Oid trigger = list_nth_oid(members, i);
-            Oid relation = InvalidOid;
-            NameData name;
-            if (!look_up_trigger(trigger, relation, name) || has_original(relation, NameStr(name))) continue;
-            const WatchTriggers present = watches_of(relation);
-            const Trigger* found = find_trigger(present, NameStr(name));
+            NamedTrigger copy;
+            if (!look_up_trigger(trigger, copy) || has_original(copy.relation, NameStr(copy.name))) continue;
+            const WatchTriggers present = watches_of(copy.relation);
+            const Trigger* found = find_trigger(present, NameStr(copy.name));
             if (found == nullptr) continue;
             invalidate_broadly(watch_spec(*found));
             drop_watch_trigger(trigger);

@@ -62,7 +62,7 @@ ALTER TABLE product ALTER COLUMN name TYPE int USING 0;
 ALTER TABLE product ALTER COLUMN id TYPE bigint;
 ALTER TABLE product RENAME TO products;
 ALTER TABLE products RENAME TO product;
-SELECT tgname AS name FROM pg_trigger WHERE tgrelid = 'product'::regclass AND tgname LIKE '%row' \gset
+SELECT tgname AS name FROM pg_trigger WHERE tgrelid = 'product'::regclass AND tgname LIKE '%update' \gset
 -- The message has a number in it.
 \set VERBOSITY sqlstate
 ALTER TRIGGER :"name" ON product RENAME TO something;
