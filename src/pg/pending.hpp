@@ -28,6 +28,7 @@ enum class InvalidationKind : std::uint8_t {
     kSpace,      ///< everything
     kExpire,     ///< a key in one scope, which is not wrong but no longer fresh
     kExpireTag,  ///< the same for what carries a tag
+    kElsewhere,  ///< a pattern over keys that others keep, in Redis; nothing here
 };
 
 struct Invalidation {
