@@ -83,3 +83,95 @@ END
 $$;
 COMMENT ON FUNCTION cache_ext_internal.compact_redis_outbox(bigint[], bigint, bigint) IS
     'makes the outbox of Redis shorter; how many rows became one';
+
+CREATE FUNCTION cache_ext_internal.redis_status(
+    OUT enabled boolean, OUT state text, OUT server text, OUT pid integer, OUT up_since timestamptz, OUT last_error text,
+    OUT last_error_at timestamptz, OUT sequence bigint, OUT rows_sent bigint, OUT keys_deleted bigint, OUT values_put bigint,
+    OUT messages_received bigint, OUT compactions bigint, OUT round_trip_ms double precision, OUT listening boolean)
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'redis_status';
+COMMENT ON FUNCTION cache_ext_internal.redis_status() IS 'what the process that talks to Redis says of itself; whoever reads cache_redis_status executes it';
+
+CREATE VIEW cache_redis_status AS
+SELECT s.enabled, s.state, s.server, s.pid, s.up_since, s.last_error, s.last_error_at, s.sequence, s.rows_sent, b.backlog_rows, b.waiting_since,
+       s.keys_deleted, s.values_put, s.messages_received, s.compactions, s.round_trip_ms, s.listening
+FROM cache_ext_internal.redis_status() s
+CROSS JOIN (SELECT count(*) AS backlog_rows, min(o.added_at) AS waiting_since FROM cache_ext_internal.redis_outbox o) b;
+COMMENT ON VIEW cache_redis_status IS 'how telling Redis goes, in one row';
+COMMENT ON COLUMN cache_redis_status.state IS
+    'off, starting, not running, or of the connection: connecting, up, waiting (between two attempts), open (the breaker: no attempts for a while), misconfigured';
+COMMENT ON COLUMN cache_redis_status.sequence IS 'number of the last message that Redis acknowledged';
+COMMENT ON COLUMN cache_redis_status.backlog_rows IS 'rows of the outbox that were not acknowledged yet';
+COMMENT ON COLUMN cache_redis_status.waiting_since IS 'when the oldest of them was added';
+COMMENT ON COLUMN cache_redis_status.compactions IS 'times that a long backlog was made shorter';
+
+CREATE FUNCTION get_redis_settings()
+RETURNS jsonb LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'get_redis_settings';
+COMMENT ON FUNCTION get_redis_settings() IS 'the settings of Redis that hold in this database, secrets masked';
+
+CREATE FUNCTION cache_ext_internal.redis_settings_in_force()
+RETURNS jsonb LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'get_redis_settings';
+COMMENT ON FUNCTION cache_ext_internal.redis_settings_in_force() IS 'the same as get_redis_settings, in a place that no search_path decides';
+
+CREATE FUNCTION cache_ext_internal.check_redis_setting(p_name text, p_value text)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'check_redis_setting';
+COMMENT ON FUNCTION cache_ext_internal.check_redis_setting(text, text) IS 'raises the error for a setting that update_redis_settings does not take';
+
+CREATE FUNCTION cache_ext_internal.redis_url_parts(p_url text, OUT url text, OUT password text, OUT place text)
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'redis_url_parts';
+COMMENT ON FUNCTION cache_ext_internal.redis_url_parts(text) IS 'an address of Redis without its password, the password, and the host';
+
+CREATE FUNCTION cache_ext_internal.apply_redis_settings(p_forget boolean)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'apply_redis_settings';
+COMMENT ON FUNCTION cache_ext_internal.apply_redis_settings(boolean) IS 'sees to it that changed settings are used; and that Redis forgets what it has';
+
+CREATE FUNCTION update_redis_settings(p_settings jsonb)
+RETURNS jsonb LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    setting record;
+    parts record;
+    old_place text;
+BEGIN
+    IF jsonb_typeof(p_settings) IS DISTINCT FROM 'object' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'Redis settings must be a JSON object',
+            HINT = 'For example {"redis_url": "redis://localhost", "redis_enabled": true}.';
+    END IF;
+    FOR setting IN SELECT s.key AS name, s.value #>> '{}' AS value, jsonb_typeof(s.value) AS kind FROM jsonb_each(p_settings) s LOOP
+        PERFORM cache_ext_internal.check_redis_setting(setting.name, setting.value);
+        IF setting.kind IN ('object', 'array') THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+                MESSAGE = format('invalid value for Redis setting "%s"', setting.name), DETAIL = 'Expected one value.';
+        END IF;
+    END LOOP;
+
+    IF p_settings ? 'redis_url' THEN
+        SELECT p.place INTO old_place
+        FROM cache_ext_internal.redis_settings s, cache_ext_internal.redis_url_parts(s.value) p WHERE s.name = 'redis_url';
+        DELETE FROM cache_ext_internal.redis_settings s WHERE s.name = 'redis_url';
+        IF p_settings ->> 'redis_url' IS NOT NULL THEN
+            SELECT * INTO parts FROM cache_ext_internal.redis_url_parts(p_settings ->> 'redis_url');
+            INSERT INTO cache_ext_internal.redis_settings VALUES ('redis_url', parts.url);
+        END IF;
+        -- Secrets go nowhere but where they were meant for.
+        IF parts.place IS DISTINCT FROM old_place THEN
+            DELETE FROM cache_ext_internal.redis_secrets;
+        END IF;
+        IF parts.password <> '' THEN
+            INSERT INTO cache_ext_internal.redis_secrets AS s VALUES ('password', parts.password)
+            ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+        END IF;
+    END IF;
+    IF p_settings ? 'redis_token' THEN
+        DELETE FROM cache_ext_internal.redis_secrets s WHERE s.name = 'redis_token';
+        INSERT INTO cache_ext_internal.redis_secrets
+        SELECT 'redis_token', p_settings ->> 'redis_token' WHERE p_settings ->> 'redis_token' <> '';
+    END IF;
+    DELETE FROM cache_ext_internal.redis_settings s WHERE p_settings ? s.name AND s.name <> 'redis_url';
+    INSERT INTO cache_ext_internal.redis_settings
+    SELECT s.key, s.value FROM jsonb_each_text(p_settings) s WHERE s.key NOT IN ('redis_url', 'redis_token') AND s.value IS NOT NULL;
+
+    PERFORM cache_ext_internal.apply_redis_settings(p_settings ?| ARRAY['redis_url', 'redis_enabled', 'redis_prefix', 'redis_namespaces']);
+    RETURN cache_ext_internal.redis_settings_in_force();
+END
+$$;
+COMMENT ON FUNCTION update_redis_settings(jsonb) IS
+    'sets what is given for this database, in place of the configuration; null takes the configuration again. The settings that hold then';

@@ -3,36 +3,19 @@
 #include <algorithm>
 #include <iterator>
 
+#include "redis/json_text.hpp"
+
 namespace cache_ext::redis {
 
 namespace {
 
 constexpr std::string_view kTagNamespace = "tag:";
 
-void append_text(std::string& json, std::string_view text) {
-    constexpr char kHex[] = "0123456789abcdef";
-    json += '"';
-    for (const char c : text) {
-        const auto byte = static_cast<unsigned char>(c);
-        if (c == '"' || c == '\\') {
-            json += '\\';
-            json += c;
-        } else if (byte < 0x20) {
-            json += "\\u00";
-            json += kHex[byte >> 4];
-            json += kHex[byte & 15];
-        } else {
-            json += c;
-        }
-    }
-    json += '"';
-}
-
 void append_texts(std::string& json, const std::vector<std::string>& texts) {
     json += '[';
     for (const std::string& text : texts) {
         if (json.back() != '[') json += ", ";
-        append_text(json, text);
+        append_json_text(json, text);
     }
     json += ']';
 }
@@ -86,11 +69,11 @@ void Notice::deduplicate() {
 std::string to_json(const Notice& notice, const Layout& layout, std::uint64_t sequence,
                     std::string_view time) {
     std::string json = "{\"origin\": ";
-    append_text(json, layout.origin);
+    append_json_text(json, layout.origin);
     json += ", \"database\": ";
-    append_text(json, layout.database);
+    append_json_text(json, layout.database);
     json += ", \"sequence\": " + std::to_string(sequence) + ", \"time\": ";
-    append_text(json, time);
+    append_json_text(json, time);
     json += ", \"keys\": ";
     append_texts(json, notice.keys);
     json += ", \"tags\": ";

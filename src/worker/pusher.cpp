@@ -47,6 +47,9 @@ constexpr TimestampTz kRetry = USECS_PER_SEC;
 
 constexpr milliseconds kLookEvery{1000};
 
+/// How often it looks, as it starts, whether it is to send, before it goes again.
+constexpr int kFirstLooks = 5;
+
 constinit std::int32_t own_place = -1;
 constinit TimestampTz away = kRetry;
 constinit bool is_wanted = true;  // another one is to be started when this one has ended
@@ -243,6 +246,7 @@ void wait_for_address(const pg::RedisSettings& settings, SettingsWatch& watch) {
 /// Sends for as long as Redis is to be told.
 void push() {
     SettingsWatch watch;
+    int looks = 0;
     for (;;) {
         pg::RedisSettings settings;
         switch (look_at_settings(settings)) {
@@ -250,9 +254,16 @@ void push() {
                 nap();
                 continue;
             case Look::kOff:
+                // Started by a transaction that switches it on, and is not visible yet.
+                if (looks++ < kFirstLooks) {
+                    nap();
+                    (void)in_transaction("cache_ext: looking around", [] {});
+                    continue;
+                }
                 is_wanted = false;
                 return;
             case Look::kOn:
+                looks = kFirstLooks;
                 break;
         }
         if (!settings.url) {
