@@ -21,7 +21,8 @@
 // What the caller may not submit, since connections are shared and made anew: SELECT, AUTH, HELLO, CLIENT REPLY, MULTI and what belongs to it,
 // SUBSCRIBE and its kin (see Subscriber), MONITOR, QUIT, and whatever blocks (BLPOP, XREAD BLOCK, WAIT).
 //
-// No function throws; where there is no memory, a command is not taken, or a connection is given up.
+// Nothing that is noexcept fails for lack of memory: a command is not taken then, or a connection is given up. The other functions may throw
+// std::bad_alloc, and no other exception.
 
 #include <functional>
 #include <memory>
@@ -33,6 +34,7 @@
 #include "redis/backoff.hpp"
 #include "redis/breaker.hpp"
 #include "redis/driven.hpp"
+#include "redis/features.hpp"
 #include "redis/reply.hpp"
 #include "redis/status.hpp"
 #include "redis/url.hpp"
@@ -107,9 +109,5 @@ std::size_t for_each_primary(Client& client, Command command,
 /// The slot of a key in a cluster, 0 to 16383: of the part within the first braces, if there is one, else of all of it. Keys are to be of one slot
 /// where one command names them. A client that is no cluster's does not mind.
 [[nodiscard]] std::uint16_t slot_of(std::string_view key) noexcept;
-
-/// What this was built with, for error messages and views.
-[[nodiscard]] bool has_tls() noexcept;
-[[nodiscard]] bool has_rest() noexcept;
 
 }  // namespace cache_ext::redis
