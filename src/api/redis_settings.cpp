@@ -8,6 +8,7 @@
 #include "pg/guard.hpp"
 #include "pg/outbox.hpp"
 #include "pg/redis_settings.hpp"
+#include "pg/space.hpp"
 #include "redis/json_text.hpp"
 #include "redis/url.hpp"
 #include "worker/pusher.hpp"
@@ -185,6 +186,7 @@ CACHE_EXT_FUNCTION(redis_url_parts) {
 
 /// The settings have changed: Redis is to forget what it has, since nobody knows what was invalidated meanwhile.
 CACHE_EXT_FUNCTION(apply_redis_settings) {
+    if (!pg::current_space().exists) PG_RETURN_VOID();
     if (PG_GETARG_BOOL(0)) pg::tell_redis_everything();
     worker::ensure_pusher();
     PG_RETURN_VOID();

@@ -3,6 +3,7 @@
 #include "pg/attach.hpp"
 #include "pg/guard.hpp"
 #include "pg/redis_settings.hpp"
+#include "pg/space.hpp"
 
 extern "C" {
 #include "funcapi.h"
@@ -41,7 +42,7 @@ CACHE_EXT_FUNCTION(redis_status) {
         elog(ERROR, "redis_status returns a row of %d columns", static_cast<int>(kColumns));
     core::PushReport report{};
     std::int32_t pid = 0;
-    const bool enabled = pg::pushes_to_redis();
+    const bool enabled = pg::current_space().exists && pg::pushes_to_redis();
     bool known = false;
     if (pg::attached()) {
         known = pg::region().pushers().read_report(MyDatabaseId, report);

@@ -13,6 +13,9 @@ extern "C" {
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "commands/dbcommands.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
@@ -177,6 +180,10 @@ RedisSettings redis_settings() {
     };
 
     RedisSettings s;
+    s.database = pg_call([] {
+        const char* name = get_database_name(MyDatabaseId);
+        return std::string(name == nullptr ? "" : pg_server_to_any(name, static_cast<int>(strlen(name)), PG_UTF8));
+    });
     s.enabled = flag("redis_enabled", settings::redis_enabled);
     // An address of this database's own comes with the secrets of this database's own.
     const bool own_url = own.contains("redis_url");

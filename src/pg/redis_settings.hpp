@@ -14,6 +14,7 @@ namespace cache_ext::pg {
 
 struct RedisSettings {
     bool enabled = false;
+    std::string database;           ///< the name of this one, in UTF-8
     std::optional<redis::Url> url;  ///< with its password
     std::string url_error;          ///< where there is none: why
     std::string token;

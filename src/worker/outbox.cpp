@@ -147,7 +147,7 @@ std::int64_t count_outbox(std::int64_t most) {
     Oid types[] = {INT8OID};
     Datum values[] = {Int64GetDatum(most)};
     SPI_connect();
-    execute(plan, "SELECT count(*) FROM (SELECT 1 FROM cache_ext_internal.redis_outbox LIMIT $1) AS some", 1,
+    execute(plan, "SELECT count(*) FROM (SELECT 1 FROM cache_ext_internal.redis_outbox LIMIT $1) AS counted", 1,
             types, values, true);
     const std::int64_t count = result_number(0);
     SPI_finish();

@@ -12,8 +12,6 @@ extern "C" {
 #include "access/transam.h"
 #include "access/twophase.h"
 #include "access/xlog.h"
-#include "commands/dbcommands.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/procarray.h"
 #include "utils/snapmgr.h"
@@ -53,10 +51,6 @@ std::string iso_time() {
     return text;
 }
 
-std::string to_utf8(const char* text) {
-    return pg_server_to_any(text, static_cast<int>(strlen(text)), PG_UTF8);
-}
-
 redis::Layout layout_of(const pg::RedisSettings& settings) {
     redis::Layout layout;
     layout.prefix = settings.prefix;
@@ -65,10 +59,7 @@ redis::Layout layout_of(const pg::RedisSettings& settings) {
     layout.stream = settings.stream;
     layout.stream_maxlen = settings.stream_maxlen;
     layout.origin = std::to_string(GetSystemIdentifier());
-    layout.database = pg::pg_call([] {
-        const char* name = get_database_name(MyDatabaseId);
-        return to_utf8(name == nullptr ? "" : name);
-    });
+    layout.database = settings.database;
     return layout;
 }
 
@@ -226,6 +217,7 @@ void PushSession::turn(TimePoint now) {
         publisher_.emplace(*client_, layout_, last);
     }
     see_to_losses();
+    const std::vector<std::int64_t> sent = being_sent();
     for (Lane* lane : {&quick_, &scanning_}) {
         if (lane->stage() != Lane::Stage::kAcknowledged) continue;
         pg::pg_call([&] { delete_from_outbox(lane->ids()); });
@@ -233,7 +225,7 @@ void PushSession::turn(TimePoint now) {
         lane->finish();
     }
     if (publisher_ && client_->can_take(now)) {
-        read_rows(now);
+        read_rows(sent);
     } else {
         compact(now);
     }
@@ -294,10 +286,11 @@ void PushSession::reserve(std::size_t messages) {
     state_ = next;
 }
 
-void PushSession::read_rows(TimePoint /*now*/) {
+/// `sent`: what was on its way when this turn began, and is seen by its snapshot even if it is deleted by now.
+void PushSession::read_rows(const std::vector<std::int64_t>& sent) {
     if (!hungry_ || quick_.stage() != Lane::Stage::kIdle) return;
     const bool may_scan = scanning_.stage() == Lane::Stage::kIdle;
-    std::vector<OutboxRow> rows = read_outbox(floor_, being_sent(), may_scan);
+    std::vector<OutboxRow> rows = read_outbox(floor_, sent, may_scan);
     const bool is_all = may_scan && !fills_batch(rows);
     // It was settled in a turn before, so this snapshot sees all of it; and nothing was left out but what is being sent.
     if (is_all && candidate_.is_settled) floor_ = candidate_.id;

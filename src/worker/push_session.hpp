@@ -74,7 +74,7 @@ private:
     void see_to_completeness();
     void see_to_losses();
     void look_for_settled();
-    void read_rows(redis::TimePoint now);
+    void read_rows(const std::vector<std::int64_t>& sent);
     void reserve(std::size_t messages);
     void compact(redis::TimePoint now);
     [[nodiscard]] std::vector<std::int64_t> being_sent() const;
