@@ -10,9 +10,7 @@ namespace cache_ext::redis {
 std::unique_ptr<Client> Client::make(Options options) {
     switch (options.url.scheme) {
         case Scheme::kTls:
-            if (!has_tls())
-                return make_unavailable(
-                    "rediss:// needs TLS, which the hiredis library that this was built with does not have");
+            if (!has_tls()) return make_unavailable(kNoTls);
             [[fallthrough]];
         case Scheme::kTcp:
         case Scheme::kUnix:

@@ -106,7 +106,7 @@ void Link::service(bool readable, bool writable, TimePoint now) noexcept {
     is_serviced_ = false;
     settle(now);
     if (is_up() && !requests_.empty() && now >= requests_.front().submitted_at + options_.total_timeout)
-        fail("a command was not answered in time", now);
+        fail(Verdict::kReconnect, "a command was not answered in time", now);
 }
 
 void Link::attempt(TimePoint now) {
@@ -218,12 +218,12 @@ void Link::close(TimePoint now) noexcept {
     lose(now, "the client was closed");
 }
 
-void Link::fail(std::string_view why, TimePoint now) noexcept {
+void Link::fail(Verdict verdict, std::string_view why, TimePoint now) noexcept {
     if (!connection_) return;
     try {
-        connection_->fail(Verdict::kReconnect, std::string(why));
+        connection_->fail(verdict, std::string(why));
     } catch (...) {
-        connection_->fail(Verdict::kReconnect, "out of memory");
+        connection_->fail(verdict, "out of memory");
     }
     if (!is_serviced_) settle(now);
 }

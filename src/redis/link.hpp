@@ -105,8 +105,8 @@ public:
     /// Gives the connection up, answers what is under way as lost, and tries no more. Not from within on_answer and on_push.
     void close(TimePoint now) noexcept;
 
-    /// Gives the connection up as one that failed.
-    void fail(std::string_view why, TimePoint now) noexcept;
+    /// Gives the connection up as one that failed: kReconnect, kRetryLater or kConfiguration.
+    void fail(Verdict verdict, std::string_view why, TimePoint now) noexcept;
 
     [[nodiscard]] State state(TimePoint now) const noexcept;
     [[nodiscard]] Breaker::State breaker(TimePoint now) const noexcept { return breaker_.state(now); }

@@ -111,7 +111,7 @@ bool has_tls() noexcept { return false; }
 
 std::unique_ptr<Tls> Tls::over(redisContext* /*context*/, const std::string& /*host*/,
                                const std::string& /*ca_file*/, std::string& error) {
-    error = "rediss:// needs TLS, which the hiredis library that this was built with does not have";
+    error = kNoTls;
     return nullptr;
 }
 

@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -247,10 +248,10 @@ private:
                 }
             }
         }
-        const auto left = std::chrono::duration_cast<std::chrono::microseconds>(
-            latest < now() ? Duration::zero() : latest - now() + std::chrono::microseconds(500));
+        // Rounded up: a loop that wakes a little early spins.
+        const auto left = latest <= now() ? milliseconds(0) : std::chrono::ceil<milliseconds>(latest - now());
         epoll_event events[64];
-        const int count = epoll_wait(epoll_, events, 64, static_cast<int>(left.count() / 1000));
+        const int count = epoll_wait(epoll_, events, 64, static_cast<int>(left.count()));
         std::vector<Ready> ready;
         for (int i = 0; i < count; ++i) {
             const bool is_over = (events[i].events & (EPOLLERR | EPOLLHUP)) != 0;
@@ -359,11 +360,6 @@ private:
     void run() {
         std::vector<char> buffer(65536);
         while (!is_over_) {
-            Behaviour behaviour;
-            {
-                const std::lock_guard lock(mutex_);
-                behaviour = behaviour_;
-            }
             if (cuts_now_.exchange(false))
                 for (auto& pair : pairs_)
                     close_pair(pair);
@@ -374,6 +370,12 @@ private:
                 sockets.push_back({pair.server, POLLIN, 0});
             }
             if (poll(sockets.data(), sockets.size(), 2) <= 0) continue;
+            // As it is told by now, not as it was before it waited.
+            Behaviour behaviour;
+            {
+                const std::lock_guard lock(mutex_);
+                behaviour = behaviour_;
+            }
             for (std::size_t i = 0; i < pairs_.size(); ++i) {
                 Pair& pair = pairs_[i];
                 bool is_good = true;
