@@ -64,6 +64,11 @@ ifeq ($(WITH_TLS),yes)
 PG_CPPFLAGS += -DCACHE_EXT_REDIS_TLS
 SHLIB_LINK += -lhiredis_ssl -lssl -lcrypto
 endif
+WITH_REST ?= $(shell $(PKG_CONFIG) --exists libcurl 2>/dev/null && echo yes)
+ifeq ($(WITH_REST),yes)
+PG_CPPFLAGS += -DCACHE_EXT_REDIS_REST
+SHLIB_LINK += -lcurl
+endif
 ifneq ($(shell grep -rlsF '<lz4.h>' src),)
 SHLIB_LINK += -llz4
 endif
@@ -162,3 +167,4 @@ help:
 #: BITCODE=yes         make and install bitcode for the server's JIT too, where its compiler is installed
 #: WERROR=             do not stop at a warning
 #: WITH_TLS=no         leave out rediss://, which needs hiredis_ssl; otherwise it is built in where that is installed
+#: WITH_REST=no        leave out Upstash's REST interface, which needs libcurl; likewise

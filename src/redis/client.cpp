@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "redis/cluster.hpp"
+#include "redis/rest.hpp"
 #include "redis/single.hpp"
 #include "redis/unavailable.hpp"
 
@@ -20,7 +21,7 @@ std::unique_ptr<Client> Client::make(Options options) {
         case Scheme::kRest:
             break;
     }
-    return make_unavailable("https:// is not supported");
+    return make_rest(std::move(options));
 }
 
 std::size_t for_each_primary(Client& client, Command command,

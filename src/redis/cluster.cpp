@@ -127,7 +127,7 @@ bool ClusterClient::can_take(TimePoint now) const noexcept {
 
 bool ClusterClient::submit(Command command, std::string_view routing_key, Handler handler,
                            TimePoint now) noexcept {
-    if (!has_map_ || is_closed_ || !is_within_bounds()) return false;
+    if (command.empty() || !has_map_ || is_closed_ || !is_within_bounds()) return false;
     const std::uint16_t slot = slot_of(routing_key);
     const NodeId owner = owners_[slot];
     if (owner == kNobody || !nodes_[owner].link || lossy_[slot]) return false;
@@ -154,7 +154,7 @@ bool ClusterClient::submit(Command command, std::string_view routing_key, Handle
 }
 
 bool ClusterClient::submit_to(NodeId node, Command command, Handler handler, TimePoint now) noexcept {
-    if (is_closed_ || node >= nodes_.size() || !is_within_bounds()) return false;
+    if (command.empty() || is_closed_ || node >= nodes_.size() || !is_within_bounds()) return false;
     const Node& there = nodes_[node];
     if (!there.is_primary || !there.link || !there.link->takes(now)) return false;
     try {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "redis/features.hpp"
+#include "redis/redact.hpp"
 #include "redis/sigpipe.hpp"
 
 namespace cache_ext::redis {
@@ -17,14 +18,6 @@ namespace {
 /// What hiredis reads at a time, and how often that is done in one go.
 constexpr std::size_t kReadSize = 16384;
 constexpr int kReadsInOneGo = 64;
-
-/// What a server says of why it does not take this connection; it may hold what it was sent, so a password is taken out.
-std::string without(std::string text, const std::string& secret) {
-    if (secret.empty()) return text;
-    for (std::size_t at = text.find(secret); at != std::string::npos; at = text.find(secret, at + 3))
-        text.replace(at, secret.size(), "***");
-    return text;
-}
 
 }  // namespace
 
@@ -193,7 +186,7 @@ void Connection::greeted(const Reply& reply, TimePoint now) {
         // Whatever a server says of a password or a database is about the settings.
         const Verdict verdict =
             is_essential && reply.verdict == Verdict::kPermanent ? Verdict::kConfiguration : reply.verdict;
-        return fail(verdict, "the server says: " + without(reply.text, target_.password));
+        return fail(verdict, "the server says: " + redacted(reply.text, target_.password));
     }
     if (greeting == Greeting::kPing && reply.ok() && reply.text != "PONG")
         return fail(Verdict::kReconnect,

@@ -32,7 +32,7 @@ public:
 
     bool submit(Command command, std::string_view /*routing_key*/, Handler handler,
                 TimePoint now) noexcept override {
-        if (!can_take(now)) return false;
+        if (command.empty() || !can_take(now)) return false;
         try {
             Request request;
             request.handler = std::move(handler);
