@@ -55,8 +55,19 @@ PG_CXXFLAGS = $(STANDARD) $(WARNINGS) -fvisibility=hidden
 
 # PGXS links with the C compiler.
 SHLIB_LINK += -lstdc++
-ifneq ($(wildcard src/redis/*.cpp),)
+
+# hiredis is needed; what else the connection to Redis can do depends on what is there. WITH_TLS=no, WITH_REST=no leave it out.
+PKG_CONFIG ?= pkg-config
 SHLIB_LINK += -lhiredis
+WITH_TLS ?= $(shell $(PKG_CONFIG) --exists hiredis_ssl openssl 2>/dev/null && echo yes)
+ifeq ($(WITH_TLS),yes)
+PG_CPPFLAGS += -DCACHE_EXT_REDIS_TLS
+SHLIB_LINK += -lhiredis_ssl -lssl -lcrypto
+endif
+WITH_REST ?= $(shell $(PKG_CONFIG) --exists libcurl 2>/dev/null && echo yes)
+ifeq ($(WITH_REST),yes)
+PG_CPPFLAGS += -DCACHE_EXT_REDIS_REST
+SHLIB_LINK += -lcurl
 endif
 ifneq ($(shell grep -rlsF '<lz4.h>' src),)
 SHLIB_LINK += -llz4
@@ -155,3 +166,5 @@ help:
 #: CACHE_EXT_TESTING=1 build with the debug points that the race tests use; never for production
 #: BITCODE=yes         make and install bitcode for the server's JIT too, where its compiler is installed
 #: WERROR=             do not stop at a warning
+#: WITH_TLS=no         leave out rediss://, which needs hiredis_ssl; otherwise it is built in where that is installed
+#: WITH_REST=no        leave out Upstash's REST interface, which needs libcurl; likewise

@@ -12,12 +12,12 @@ CREATE TABLE cache_ext_internal.policies (
 COMMENT ON TABLE cache_ext_internal.policies IS 'what set_cache_policy was told';
 SELECT pg_catalog.pg_extension_config_dump('cache_ext_internal.policies', '');
 
-CREATE FUNCTION cache_ext_internal.policies_changed()
-RETURNS trigger LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'policies_changed';
-COMMENT ON FUNCTION cache_ext_internal.policies_changed() IS 'tells all sessions to read the policies again';
+CREATE FUNCTION cache_ext_internal.settings_changed()
+RETURNS trigger LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'settings_changed';
+COMMENT ON FUNCTION cache_ext_internal.settings_changed() IS 'tells all sessions to read again what the table holds';
 
 CREATE TRIGGER policies_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON cache_ext_internal.policies
-FOR EACH STATEMENT EXECUTE FUNCTION cache_ext_internal.policies_changed();
+FOR EACH STATEMENT EXECUTE FUNCTION cache_ext_internal.settings_changed();
 
 CREATE FUNCTION cache_ext_internal.check_policy(
     p_prefix text, p_cache_duration interval, p_grace interval, p_jitter real, p_tags text[])

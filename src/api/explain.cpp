@@ -71,6 +71,7 @@ bool names_entry(const pg::Invalidation& i, const core::Scope& scope, std::strin
         case pg::InvalidationKind::kSpace:
             return true;
         case pg::InvalidationKind::kExpire:
+        case pg::InvalidationKind::kElsewhere:
             return false;
     }
     return false;

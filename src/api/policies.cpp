@@ -160,10 +160,10 @@ CACHE_EXT_FUNCTION(check_policy) {
     PG_RETURN_VOID();
 }
 
-/// The trigger on the policies' table: a write to a table tells nobody by itself.
-CACHE_EXT_FUNCTION(policies_changed) {
+/// The trigger on tables that sessions keep copies of: a write to a table tells nobody by itself.
+CACHE_EXT_FUNCTION(settings_changed) {
     if (!CALLED_AS_TRIGGER(fcinfo)) {
-        pg::raise(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "policies_changed must be called as a trigger");
+        pg::raise(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "settings_changed must be called as a trigger");
     }
     CacheInvalidateRelcacheByRelid(
         RelationGetRelid(reinterpret_cast<TriggerData*>(fcinfo->context)->tg_relation));

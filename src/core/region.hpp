@@ -8,7 +8,9 @@
 #include "core/duties.hpp"
 #include "core/function_stats.hpp"
 #include "core/flights.hpp"
+#include "core/offers.hpp"
 #include "core/prepared.hpp"
+#include "core/pushers.hpp"
 #include "core/replica.hpp"
 #include "core/session.hpp"
 #include "core/store.hpp"
@@ -32,7 +34,7 @@ struct RegionOptions {
 // NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): so its order is that of what belongs together
 struct RegionHeader {
     static constexpr std::uint64_t kMagic = 0x7478655f65686361ULL;
-    static constexpr std::uint32_t kLayoutVersion = 6;
+    static constexpr std::uint32_t kLayoutVersion = 7;
 
     std::uint64_t magic;
     std::uint32_t layout_version;
@@ -50,6 +52,8 @@ struct RegionHeader {
     std::atomic<std::uint32_t> replicated_claimed;  ///< how many of `replicated`
     Replica replica;
     Duties duties;
+    Pushers pushers;
+    Offers offers;
     std::atomic<std::uint64_t> counted_before[static_cast<std::size_t>(
         Counter::kCount)];                 ///< totals when statistics were last reset
     std::atomic<Timestamp> counted_since;  ///< when that was; 0 = never
@@ -82,6 +86,8 @@ public:
     Clock& clock() const noexcept { return header().clock; }
     Duties& duties() const noexcept { return header().duties; }
     Flights& flights() const noexcept { return header().flights; }
+    Pushers& pushers() const noexcept { return header().pushers; }
+    Offers& offers() const noexcept { return header().offers; }
     Store& store() const noexcept { return header().store; }
     Watches& watches() const noexcept { return header().watches; }
 

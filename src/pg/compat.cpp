@@ -6,6 +6,7 @@ extern "C" {
 #include "nodes/nodeFuncs.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
+#include "utils/memutils.h"
 #include "utils/pgstat_internal.h"
 #if PG_VERSION_NUM < 170000
 // 17 replaced backend ids by the numbers of the PGPROC array.
@@ -37,6 +38,15 @@ int process_number() noexcept {
 int max_backend_slots() noexcept {
     // Auxiliary processes come after the backends in both numberings.
     return MaxBackends + NUM_AUXILIARY_PROCS;
+}
+
+WaitEventSet* make_wait_set(int events) {
+#if PG_VERSION_NUM >= 170000
+    // 17 has its resources owned; this one is not.
+    return CreateWaitEventSet(nullptr, events);
+#else
+    return CreateWaitEventSet(TopMemoryContext, events);
+#endif
 }
 
 MinimalTuple form_minimal_tuple(TupleDesc row, Datum* values, bool* nulls) {

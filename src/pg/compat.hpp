@@ -9,6 +9,7 @@ extern "C" {
 #include "nodes/parsenodes.h"
 #include "access/htup_details.h"
 #include "access/tupdesc.h"
+#include "storage/latch.h"
 #include "utils/guc.h"
 #include "utils/guc_tables.h"
 }
@@ -29,6 +30,9 @@ namespace cache_ext::pg {
 /// did. Writes by any means are known (DML, COPY, cascades, TRUNCATE, REFRESH, logical replication), to tables kept as heaps and while track_counts
 /// was on. A relation may be asked about twice. Only in a transaction.
 [[nodiscard]] bool any_written_relation(bool (*test)(void* context, Oid relation), void* context);
+
+/// A set of events to wait for, of this process alone until it is freed.
+[[nodiscard]] WaitEventSet* make_wait_set(int events);
 
 /// Makes a minimal tuple, in the current memory context.
 [[nodiscard]] MinimalTuple form_minimal_tuple(TupleDesc row, Datum* values, bool* nulls);

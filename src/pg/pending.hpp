@@ -28,6 +28,7 @@ enum class InvalidationKind : std::uint8_t {
     kSpace,      ///< everything
     kExpire,     ///< a key in one scope, which is not wrong but no longer fresh
     kExpireTag,  ///< the same for what carries a tag
+    kElsewhere,  ///< a pattern over keys that others keep, in Redis; nothing here
 };
 
 struct Invalidation {
@@ -58,6 +59,7 @@ struct PendingSet {
     std::uint32_t compute_us;
     std::uint32_t grace_ms;
     bool only_if_absent;
+    bool write_through;  ///< what has been stored is offered to Redis
     std::uint32_t
         command;  ///< the command of the transaction that made it: older snapshots of its own do not see it
     core::Version

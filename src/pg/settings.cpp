@@ -5,6 +5,7 @@
 #include "pg/identity.hpp"
 #include "pg/prelude.hpp"
 #include "pg/testing.hpp"
+#include "redis/url.hpp"
 
 extern "C" {
 #include "nodes/pg_list.h"
@@ -34,6 +35,18 @@ constinit int cleanup_interval_s = 0;
 constinit int warm_rate = 0;
 constinit int alert_hit_rate = 0;
 constinit bool wal_log_invalidations = false;
+constinit bool redis_enabled = false;
+constinit char* redis_url = nullptr;
+constinit char* redis_token = nullptr;
+constinit char* redis_prefix = nullptr;
+constinit char* redis_namespaces = nullptr;
+constinit char* redis_channel = nullptr;
+constinit char* redis_stream = nullptr;
+constinit int redis_stream_maxlen = 0;
+constinit char* redis_table_pattern = nullptr;
+constinit bool redis_subscribe = false;
+constinit int redis_timeout_ms = 0;
+constinit int redis_max_backlog = 0;
 
 }  // namespace settings
 
@@ -77,6 +90,26 @@ bool check_list(const char* value, Accept accept) {
     list_free(items);
     pfree(copy);
     return valid;
+}
+
+/// Empty, or what redis::parse_url understands. Nothing of the text gets into the message: there may be a password in it.
+bool check_redis_url(char** value, void** /*extra*/, GucSource /*source*/) noexcept {
+    if (**value == 0) return true;
+    try {
+        const redis::ParsedUrl parsed = redis::parse_url(*value);
+        if (parsed.url) return true;
+        GUC_check_errdetail("%s", parsed.error.c_str());
+    } catch (...) {
+        GUC_check_errcode(ERRCODE_OUT_OF_MEMORY);
+    }
+    return false;
+}
+
+bool check_redis_namespaces(char** value, void** /*extra*/, GucSource /*source*/) noexcept {
+    return check_list(*value, [](const char* prefix, int /*count*/) {
+        if (*prefix == 0) GUC_check_errdetail("An empty prefix would mean every key.");
+        return *prefix != 0;
+    });
 }
 
 bool check_scope_claims(char** value, void** /*extra*/, GucSource /*source*/) noexcept {
@@ -143,10 +176,47 @@ void define_enum(const char* name, const char* description, int* variable, int b
                              nullptr);
 }
 
+void define_string(const char* name, const char* description, char** variable, const char* boot, int flags,
+                   GucStringCheckHook check) {
+    DefineCustomStringVariable(name, description, nullptr, variable, boot, PGC_SIGHUP, flags, check, nullptr,
+                               nullptr);
+}
+
 void define_identity(const char* name, const char* description, char** variable, const char* boot, int flags,
                      GucStringCheckHook check) {
     DefineCustomStringVariable(name, description, nullptr, variable, boot, PGC_SIGHUP, flags, check,
                                note_identity_change, nullptr);
+}
+
+void define_redis_settings() {
+    using namespace settings;
+    constexpr int kSecret = GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL;
+    define_bool("cache_ext.redis_enabled", "Tells Redis what is invalidated.", &redis_enabled, false,
+                PGC_SIGHUP);
+    define_string("cache_ext.redis_url", "Where Redis is: redis://, rediss://, unix: or https://.",
+                  &redis_url, "", kSecret, check_redis_url);
+    define_string("cache_ext.redis_token", "Token of Redis' REST interface.", &redis_token, "", kSecret,
+                  nullptr);
+    define_string("cache_ext.redis_prefix", "What stands before every key in Redis.", &redis_prefix, "", 0,
+                  nullptr);
+    define_string(
+        "cache_ext.redis_namespaces", "Prefixes of the keys that may be deleted in Redis, as a list.",
+        &redis_namespaces, "auth:,db_query:,storage:,cache:,tag:", GUC_LIST_INPUT, check_redis_namespaces);
+    define_string("cache_ext.redis_channel", "Channel on which invalidations are published; empty for none.",
+                  &redis_channel, "cache_ext:invalidate", 0, nullptr);
+    define_string("cache_ext.redis_stream", "Stream in which invalidations are kept; empty for none.",
+                  &redis_stream, "cache_ext:stream", 0, nullptr);
+    define_int("cache_ext.redis_stream_maxlen", "About how many invalidations the stream keeps.",
+               &redis_stream_maxlen, 10000, 1, INT_MAX, PGC_SIGHUP, 0);
+    define_string("cache_ext.redis_table_pattern",
+                  "Keys that a write to a watched table deletes in Redis; {table} is the table's name.",
+                  &redis_table_pattern, "db_query:{table}:*", 0, nullptr);
+    define_bool("cache_ext.redis_subscribe", "Invalidates what others tell on the channel.", &redis_subscribe,
+                false, PGC_SIGHUP);
+    define_int("cache_ext.redis_timeout", "Longest wait for Redis.", &redis_timeout_ms, 250, 1, 600'000,
+               PGC_SIGHUP, GUC_UNIT_MS);
+    define_int("cache_ext.redis_max_backlog", "Most rows that wait for Redis before they become one.",
+               &redis_max_backlog, 100'000, 1, INT_MAX, PGC_SIGHUP, 0);
 }
 
 }  // namespace
@@ -210,6 +280,7 @@ void define_settings() {
                 "Writes invalidations to the WAL, so that standbys follow them.", &wal_log_invalidations,
                 false, PGC_SIGHUP);
 
+    define_redis_settings();
     testing::init();
     MarkGUCPrefixReserved("cache_ext");
 }

@@ -42,6 +42,8 @@ void stamp_one(const Invalidation& i, core::Version version) noexcept {
         case InvalidationKind::kExpireTag:
             store.expire_tag(base, tag_of(i), version, GetCurrentTimestamp());
             break;
+        case InvalidationKind::kElsewhere:  // has no version
+            break;
     }
 }
 
@@ -56,6 +58,7 @@ core::Version Stamp::version() noexcept {
 }
 
 void Stamp::invalidate(const Invalidation& invalidation) noexcept {
+    if (invalidation.kind == InvalidationKind::kElsewhere) return;
     if (!quarantine(invalidation)) stamp_one(invalidation, version());
 }
 

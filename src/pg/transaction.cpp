@@ -3,6 +3,7 @@
 #include <array>
 
 #include "pg/attach.hpp"
+#include "pg/outbox.hpp"
 #include "pg/replication.hpp"
 #include "pg/settings.hpp"
 #include "pg/snapshot.hpp"
@@ -28,6 +29,8 @@ struct State {
     Leases leases;
     std::size_t stamped = 0;  // how many of the pending invalidations have their version
     bool stamped_everything = false;
+    bool told_everything = false;  // to the outbox; of the pending invalidations those that are stamped
+    bool has_told = false;         // there is something to send to Redis
     bool ending = false;     // pre-commit work is done: what is added now is stamped at once
     bool preparing = false;  // and the end is PREPARE TRANSACTION
     core::Version first_stamp = 0;
@@ -65,12 +68,21 @@ void log(const State& s, core::FullXid xid, bool everything) {
     records.flush();
 }
 
+/// Keeps what is about to be stamped for Redis.
+void tell_redis(State& s) {
+    const bool everything = s.pending.everything() && !s.told_everything;
+    if (s.stamped == s.pending.invalidations().size() && !everything) return;
+    if (write_outbox(s.pending, s.stamped, everything)) s.has_told = true;
+    if (everything) s.told_everything = true;
+}
+
 /// Gives everything pending that has none yet a version. Before the transaction can become visible.
 void stamp(State& s) {
     const auto& invalidations = s.pending.invalidations();
     const bool everything = s.pending.everything() && !s.stamped_everything;
     const bool writes = wrote_watched();
     if (s.stamped == invalidations.size() && !everything && !writes) return;
+    tell_redis(s);
     if (!attached()) {
         // Nobody could be told, so nobody may believe what is in there.
         disable_unreachable_region();
@@ -145,6 +157,7 @@ bool put(const PendingSet& set, core::Version birth, core::Timestamp now) noexce
     entry.now = now;
     const core::Put result = store.put(region().base(), session(), entry, quota());
     session().counters.add(result == core::Put::kStored ? core::Counter::kSets : core::Counter::kRefusedSets);
+    if (set.write_through && result == core::Put::kStored) region().offers().add(MyDatabaseId, set.key);
     return result == core::Put::kStored;
 }
 
@@ -183,9 +196,11 @@ void finish(State& s, bool committed) noexcept {
     s.leases.end_transaction(committed, wrote(s));
     s.pending.clear();
     s.stamped = 0;
-    s.stamped_everything = false;
+    s.stamped_everything = s.told_everything = false;
+    s.has_told = false;
     s.ending = s.preparing = false;
     forget_writes();
+    end_outbox();
     s.first_stamp = 0;
     s.last_stamp = 0;
     s.prepared = nullptr;
@@ -218,6 +233,7 @@ void on_transaction(XactEvent event, void* /*argument*/) {
                 const core::Timestamp now = GetCurrentTimestamp();
                 s.pending.for_each_set([&](const PendingSet& set) { publish(s, set, now); });
             }
+            if (s.has_told || (detail::session != nullptr && region().offers().any())) wake_pusher();
             finish(s, true);
             break;
         case XACT_EVENT_PREPARE:
@@ -264,7 +280,11 @@ void invalidate(InvalidationKind kind, const core::Scope& scope, std::string_vie
     if (s.ending) stamp(s);
 }
 
-bool publish_now(const PendingSet& set) noexcept { return put(set, set.birth, GetCurrentTimestamp()); }
+bool publish_now(const PendingSet& set) noexcept {
+    const bool stored = put(set, set.birth, GetCurrentTimestamp());
+    if (stored && set.write_through) wake_pusher();
+    return stored;
+}
 
 bool is_ending() noexcept { return state().ending; }
 

@@ -5,6 +5,7 @@
 #include "pg/guard.hpp"
 #include "pg/replication.hpp"
 #include "worker/cleanup.hpp"
+#include "worker/pusher.hpp"
 #include "worker/warmer.hpp"
 #include "worker/worker.hpp"
 
@@ -211,7 +212,8 @@ extern "C" void cache_ext_launcher_main(Datum /*argument*/) {
             ProcessConfigFile(PGC_SIGHUP);
         }
         const std::int64_t sleep =
-            std::min({pg::adjust_logging(), attend_to_all(), attend_to_warming(kBusyMs, kMostMs)});
+            std::min({pg::adjust_logging(), attend_to_all(), attend_to_warming(kBusyMs, kMostMs),
+                      attend_to_pushers(kMostMs)});
         WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, static_cast<long>(sleep),
                   PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);

@@ -33,15 +33,6 @@ constexpr TimestampTz kLongestStay = 300 * USECS_PER_SEC;
 /// How often the launcher tries to start a worker in a database while the server has none to give.
 constexpr int kTries = 30;
 
-/// Whether somebody is about to drop the database or to copy it. Those lock it first.
-bool is_wanted_by_others() {
-    LOCKTAG tag;
-    SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, MyDatabaseId, 0);
-    if (LockAcquire(&tag, RowExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL) return true;
-    LockRelease(&tag, RowExclusiveLock, false);
-    return false;
-}
-
 /// Computes one within its time.
 api::Warmed warm_in_time(api::WarmPlan& plan, int number) {
     enable_timeout_after(STATEMENT_TIMEOUT, kLongestMs);
@@ -96,6 +87,15 @@ bool is_running(BackgroundWorkerHandle* worker) {
 
 }  // namespace
 
+/// Those lock it first.
+bool is_wanted_by_others() {
+    LOCKTAG tag;
+    SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, MyDatabaseId, 0);
+    if (LockAcquire(&tag, RowExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL) return true;
+    LockRelease(&tag, RowExclusiveLock, false);
+    return false;
+}
+
 int warm(Warmth which) {
     if (pg::settings::warm_rate == 0) return 0;
     MemoryContext memory =
@@ -135,7 +135,8 @@ std::int64_t attend_to_warming(std::int64_t busy_ms, std::int64_t most_ms) {
         pfree(round.worker);
         round.worker = nullptr;
     }
-    while (round.next < round.count && pg::settings::warm_rate > 0) {
+    // With nothing to warm too: the worker sees to it that Redis is told what is left from before.
+    while (round.next < round.count) {
         MemoryContext outer = MemoryContextSwitchTo(TopMemoryContext);
         const Start started = start_warming(round.databases[round.next], MyProcPid, &round.worker);
         MemoryContextSwitchTo(outer);

@@ -11,6 +11,9 @@ enum class Warmth : std::uint8_t {
     kStale,  ///< what is in its grace
 };
 
+/// Whether somebody is about to drop or to copy the database that this worker is in. In a transaction.
+bool is_wanted_by_others();
+
 /// Warms the database that this worker is in, an entry a transaction, within cache_ext.warm_rate. Ends early where somebody waits for the database. How many
 /// entries were computed.
 int warm(Warmth which);

@@ -9,6 +9,7 @@
 #include "pg/transaction.hpp"
 #include "worker/cleanup.hpp"
 #include "worker/launcher.hpp"
+#include "worker/pusher.hpp"
 #include "worker/warmer.hpp"
 
 extern "C" {
@@ -44,9 +45,6 @@ void leave_seat(int /*code*/, Datum /*argument*/) noexcept {
     own_seat = -1;
 }
 
-/// A setting of this process alone.
-void set(const char* name, const char* value) { SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE); }
-
 /// What a worker is started for.
 struct Assignment {
     core::Duty duty;  ///< where it only warms, no more than the database is known of it
@@ -60,6 +58,7 @@ void work(const Assignment& assignment) {
     begin("cache_ext: looking at the extension");
     const pg::Space space = pg::current_space();
     pg::raise_clock_floor();
+    if (space.exists) ensure_pusher();
     commit();
 
     if (assignment.only_warms) {
@@ -119,6 +118,7 @@ Start launch(std::int32_t seat, const Assignment& assignment, std::int32_t notif
 void on_transaction(XactEvent event, void* /*argument*/) noexcept {
     if (event != XACT_EVENT_PRE_COMMIT || pg::detail::session == nullptr || is_worker || IsParallelWorker())
         return;
+    if (pg::pending().has_invalidations()) ensure_pusher();
     if (!pg::detail::space_valid || !pg::detail::space.exists ||
         pg::detail::disabled->load(std::memory_order_relaxed))
         return;
@@ -148,6 +148,12 @@ void on_transaction(XactEvent event, void* /*argument*/) noexcept {
 }
 
 }  // namespace
+
+void set_for_worker(const char* name, const char* value) {
+    SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+void mark_as_worker() noexcept { is_worker = true; }
 
 void begin(const char* activity) {
     SetCurrentStatementStartTimestamp();
@@ -204,7 +210,7 @@ extern "C" void cache_ext_worker_main(Datum argument) {
     pqsignal(SIGTERM, die);
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
     BackgroundWorkerUnblockSignals();
-    is_worker = true;
+    mark_as_worker();
 
     Assignment assignment;
     std::memcpy(&assignment, MyBgworkerEntry->bgw_extra, sizeof assignment);
@@ -213,10 +219,10 @@ extern "C" void cache_ext_worker_main(Datum argument) {
     pgstat_report_appname("cache_ext worker");
 
     // It waits for nobody: no lock, no standby, no disk.
-    set("lock_timeout", "1s");
-    set("synchronous_commit", "off");
-    set("default_transaction_read_only", "off");
-    set("default_transaction_isolation", "read committed");
+    set_for_worker("lock_timeout", "1s");
+    set_for_worker("synchronous_commit", "off");
+    set_for_worker("default_transaction_read_only", "off");
+    set_for_worker("default_transaction_isolation", "read committed");
 
     if (!pg::attached() || !pg::region().duties().sit_down(DatumGetInt32(argument), duty.database, MyProcPid))
         proc_exit(0);

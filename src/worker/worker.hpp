@@ -16,6 +16,12 @@ namespace cache_ext::worker {
 void begin(const char* activity);
 void commit();
 
+/// Says that this process is one of the extension's own, whose transactions start no worker.
+void mark_as_worker() noexcept;
+
+/// A setting of this process alone.
+void set_for_worker(const char* name, const char* value);
+
 /// What becomes of an attempt to start a worker.
 enum class Start : std::uint8_t { kStarted, kNotNow, kNoSlot };
 

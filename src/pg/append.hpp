@@ -1,0 +1,26 @@
+#pragma once
+
+// Rows that go into tables of the extension's own as part of somebody else's transaction: straight into heap and index, so at the least cost, and
+// unhindered by privileges, triggers and constraints that somebody may have added.
+
+#include "pg/prelude.hpp"
+
+extern "C" {
+#include "access/htup.h"
+#include "access/tupdesc.h"
+}
+
+namespace cache_ext::pg {
+
+/// Finds a table of the extension's in its internal schema: InvalidOid where there is none, or it is not kept as a heap. Catalog access, may raise.
+[[nodiscard]] Oid find_own_table(const char* name);
+
+/// What an append makes: called in the subtransaction with the open table; `context` is the caller's. May raise.
+using MakeRow = HeapTuple (*)(TupleDesc row, void* context);
+
+/// Appends a row to a table that find_own_table has found, in a subtransaction of its own. Waits for nobody: false where somebody holds a lock that
+/// conflicts, and where anything else goes wrong, after a WARNING that says so (`what`: "invalidations could not be kept for Redis"). An error that ends the
+/// session or the statement is passed on, though.
+[[nodiscard]] bool append_row(const char* table, MakeRow make, void* context, const char* what);
+
+}  // namespace cache_ext::pg

@@ -1,0 +1,60 @@
+#pragma once
+
+// How the cache's things lie in Redis, and what messages say.
+//
+// A key is `<prefix><key>`. A tag's keys are the members of the set `<prefix>tag:<tag>`, by their full names. Only keys that begin with one of the namespaces
+// after the prefix are ever deleted; sets of tags are touched only where `tag:` is among the namespaces.
+//
+// A message is JSON: {"origin": …, "database": …, "sequence": n, "time": …, "keys": […], "tags": […], "patterns": […], "all": bool}.
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace cache_ext::redis {
+
+struct Layout {
+    std::string prefix;
+    std::vector<std::string> namespaces;
+    std::string channel;  ///< that messages are published on; empty: none are
+    std::string stream;   ///< that they are kept in; empty: none are
+    int stream_maxlen = 10000;
+    std::string origin;    ///< the server
+    std::string database;  ///< and the database in it, that messages are from
+
+    /// Whether a key, by its full name, is one that may be deleted.
+    [[nodiscard]] bool owns(std::string_view full_key) const noexcept;
+
+    [[nodiscard]] std::string tag_set(std::string_view tag) const;
+
+    /// Where the number of the last message of this origin and database is kept: in a cluster, where the stream is.
+    [[nodiscard]] std::string sequence_key() const;
+    [[nodiscard]] std::string stream_key() const { return prefix + stream; }
+};
+
+/// What was invalidated. Names without the prefix, in UTF-8.
+struct Notice {
+    std::vector<std::string> keys;
+    std::vector<std::string> tags;
+    std::vector<std::string> patterns;  ///< globs over keys, as core/glob.hpp has them
+    bool everything = false;
+
+    [[nodiscard]] std::size_t names() const noexcept { return keys.size() + tags.size() + patterns.size(); }
+    [[nodiscard]] bool empty() const noexcept { return names() == 0 && !everything; }
+    /// Whether Redis' keys have to be looked through for it.
+    [[nodiscard]] bool needs_scan() const noexcept { return everything || !patterns.empty(); }
+    /// Takes the other one's names in.
+    void merge(Notice&& other);
+    /// Each name once.
+    void deduplicate();
+};
+
+/// The message about a notice. `time` as JSON shows it: ISO 8601.
+[[nodiscard]] std::string to_json(const Notice& notice, const Layout& layout, std::uint64_t sequence,
+                                  std::string_view time);
+
+/// The text as a glob of Redis that matches just it.
+[[nodiscard]] std::string escape_glob(std::string_view text);
+
+}  // namespace cache_ext::redis

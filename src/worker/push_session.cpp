@@ -1,0 +1,421 @@
+#include "worker/push_session.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdio>
+#include <ctime>
+
+#include "pg/attach.hpp"
+#include "pg/guard.hpp"
+#include "worker/offered.hpp"
+
+extern "C" {
+#include "access/transam.h"
+#include "access/twophase.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "storage/procarray.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+}
+
+namespace cache_ext::worker {
+
+namespace {
+
+using redis::milliseconds;
+using redis::TimePoint;
+
+/// How often it looks without being woken: for prepared transactions, which wake nobody.
+constexpr milliseconds kPoll{1000};
+constexpr milliseconds kCompactEvery{5000};
+
+/// Of so many rows at once each is a message of its own; of more, several become one.
+constexpr std::size_t kSingleMessages = 32;
+constexpr std::size_t kNamesPerMessage = 500;
+
+/// How many numbers of messages are reserved at once.
+constexpr std::uint64_t kReserve = 10'000;
+
+/// From so many waiting rows on, they are compacted while Redis is away.
+constexpr std::int64_t kCompactFrom = 2000;
+
+std::string iso_time() {
+    const TimestampTz now = GetCurrentTimestamp();
+    const auto micros = static_cast<int>(now % USECS_PER_SEC);
+    const std::time_t seconds = timestamptz_to_time_t(now);
+    std::tm parts{};
+    gmtime_r(&seconds, &parts);
+    char text[40];
+    const std::size_t length = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
+    std::snprintf(text + length, sizeof text - length, ".%06dZ", micros);
+    return text;
+}
+
+redis::Layout layout_of(const pg::RedisSettings& settings) {
+    redis::Layout layout;
+    layout.prefix = settings.prefix;
+    layout.namespaces = settings.namespaces;
+    layout.channel = settings.channel;
+    layout.stream = settings.stream;
+    layout.stream_maxlen = settings.stream_maxlen;
+    layout.origin = std::to_string(GetSystemIdentifier());
+    layout.database = settings.database;
+    return layout;
+}
+
+redis::Options options_of(const pg::RedisSettings& settings) {
+    redis::Options options;
+    options.url = settings.url.value();
+    options.token = settings.token;
+    options.connect_timeout = options.command_timeout = milliseconds(settings.timeout_ms);
+    options.total_timeout = std::max(milliseconds(settings.timeout_ms) * 4, milliseconds(1000));
+    options.seed = static_cast<std::uint64_t>(MyProcPid) ^ static_cast<std::uint64_t>(GetCurrentTimestamp());
+    return options;
+}
+
+/// The id of the oldest transaction that is under way, or the next one.
+std::uint64_t oldest_active() {
+    const FullTransactionId next = ReadNextFullTransactionId();
+    const TransactionId oldest = GetOldestActiveTransactionId();
+    return U64FromFullTransactionId(next) - static_cast<std::uint32_t>(XidFromFullTransactionId(next) - oldest);
+}
+
+void copy_text(std::span<char> to, const std::string& text) {
+    std::snprintf(to.data(), to.size(), "%s", text.c_str());
+}
+
+}  // namespace
+
+// --- lanes --------------------------------------------------------------------------------------------
+
+void Lane::start(std::vector<OutboxRow> rows) {
+    auto named = std::make_shared<redis::Notice>();
+    scans_ = std::make_shared<redis::Notice>();
+    const bool single = rows.size() <= kSingleMessages;
+    for (OutboxRow& row : rows) {
+        ids_.push_back(row.id);
+        redis::Notice copy = row.notice;
+        scans_->everything = scans_->everything || copy.everything;
+        scans_->patterns.insert(scans_->patterns.end(), copy.patterns.begin(), copy.patterns.end());
+        copy.patterns.clear();
+        copy.everything = false;
+        named->merge(std::move(copy));
+        if (single || messages_.empty() || messages_.back().names() >= kNamesPerMessage) {
+            messages_.push_back(std::move(row.notice));
+        } else {
+            messages_.back().merge(std::move(row.notice));
+        }
+    }
+    named->deduplicate();
+    scans_->deduplicate();
+    if (!single) {
+        for (redis::Notice& message : messages_)
+            message.deduplicate();
+    }
+    stage_ = Stage::kDeleting;
+    deletion_.start(std::move(named));
+}
+
+void Lane::step(redis::Publisher& publisher, TimePoint now) {
+    if (stage_ == Stage::kDeleting || stage_ == Stage::kScanning) {
+        deletion_.step(now);
+        if (deletion_.progress() != redis::Progress::kDone) return;
+        deletion_.reset();
+        if (scans_ && !scans_->empty()) {
+            stage_ = Stage::kScanning;
+            deletion_.start(std::exchange(scans_, nullptr));
+            deletion_.step(now);
+            return;
+        }
+        const std::string time = iso_time();
+        for (const redis::Notice& message : messages_)
+            last_message_ = publisher.add(message, time);
+        messages_.clear();
+        stage_ = Stage::kPublishing;
+        publisher.step(now);
+    }
+    if (stage_ == Stage::kPublishing && publisher.acknowledged() >= last_message_)
+        stage_ = Stage::kAcknowledged;
+}
+
+void Lane::finish() noexcept {
+    ids_.clear();
+    stage_ = Stage::kIdle;
+}
+
+// --- the session --------------------------------------------------------------------------------------
+
+PushSession::PushSession(pg::RedisSettings settings, std::int32_t place)
+    : settings_(std::move(settings)),
+      place_(place),
+      layout_(layout_of(settings_)),
+      client_(redis::Client::make(options_of(settings_))),
+      quick_(*client_, layout_),
+      scanning_(*client_, layout_),
+      born_(U64FromFullTransactionId(ReadNextFullTransactionId())) {
+    copy_text(report_.server, redis::masked(*settings_.url));
+    if (pg::region().pushers().read_report(MyDatabaseId, before_)) {
+        report_.rows_sent = before_.rows_sent;
+        report_.compactions = before_.compactions;
+    }
+    if (settings_.subscribe && !settings_.channel.empty()) {
+        // Whatever was told while nobody listened is not known: when it begins, each time.
+        redis::Listener listener;
+        listener.subscribed = [this] { inbox_.forget_everything(); };
+        listener.lost = [this] { inbox_.forget_everything(); };
+        listener.message = [this](std::string_view, std::string_view message) { inbox_.add(message); };
+        subscriber_ = redis::Subscriber::make(options_of(settings_), {settings_.channel}, std::move(listener));
+    }
+}
+
+PushSession::~PushSession() {
+    client_->close(std::chrono::steady_clock::now());
+    if (subscriber_) subscriber_->close(std::chrono::steady_clock::now());
+}
+
+std::vector<const redis::Driven*> PushSession::driven() const {
+    std::vector<const redis::Driven*> all{client_.get()};
+    if (subscriber_) all.push_back(subscriber_.get());
+    return all;
+}
+
+TimePoint PushSession::next_deadline() const noexcept {
+    TimePoint deadline = std::min({client_->next_deadline(), turn_at_, quick_.deletion().next_deadline(),
+                                   scanning_.deletion().next_deadline()});
+    if (subscriber_) deadline = std::min(deadline, subscriber_->next_deadline());
+    if (publisher_) deadline = std::min({deadline, publisher_->next_deadline(), filler_->next_deadline()});
+    return deadline;
+}
+
+void PushSession::service(std::span<const redis::Ready> ready, TimePoint now) {
+    client_->service(ready, now);
+    if (subscriber_) subscriber_->service(ready, now);
+    if (!publisher_) {
+        ask_for_sequence(now);
+    } else {
+        filler_->step(now);
+        // No deletion before a value that was lost is fenced off.
+        if (filler_->is_open()) {
+            quick_.step(*publisher_, now);
+            scanning_.step(*publisher_, now);
+        }
+        publisher_->step(now);
+        // What has just been submitted goes at once.
+        client_->service({}, now);
+    }
+}
+
+/// The last number that Redis knows, where it does: it may be above what was sent, but never below what a consumer has seen.
+void PushSession::ask_for_sequence(TimePoint now) {
+    if (asking_ || redis_last_ || !client_->can_take(now)) return;
+    const std::string key = layout_.sequence_key();
+    const std::string_view words[] = {"GET", key};
+    asking_ = client_->submit(
+        words, key,
+        [this](const redis::Reply& reply) {
+            asking_ = false;
+            if (!reply.ok() && reply.verdict != redis::Verdict::kPermanent) return;
+            std::uint64_t last = 0;
+            (void)std::from_chars(reply.text.data(), reply.text.data() + reply.text.size(), last);
+            redis_last_ = last;
+            hungry_ = true;
+        },
+        now);
+    client_->service({}, now);
+}
+
+bool PushSession::wants_turn(TimePoint now) const noexcept {
+    if (now >= turn_at_) return true;
+    const bool any_done = quick_.stage() == Lane::Stage::kAcknowledged ||
+                          scanning_.stage() == Lane::Stage::kAcknowledged;
+    const bool any_offered = pg::region().offers().any() && publisher_ && filler_->is_open() &&
+                             quick_.stage() != Lane::Stage::kDeleting;
+    return any_done || any_offered || (hungry_ && (publisher_ ? quick_.stage() == Lane::Stage::kIdle
+                                               : redis_last_.has_value()));
+}
+
+std::vector<std::int64_t> PushSession::being_sent() const {
+    std::vector<std::int64_t> ids = quick_.ids();
+    ids.insert(ids.end(), scanning_.ids().begin(), scanning_.ids().end());
+    return ids;
+}
+
+void PushSession::turn(TimePoint now) {
+    if (now >= turn_at_) hungry_ = true;
+    turn_at_ = now + kPoll;
+    if (!state_known_) {
+        state_ = pg::pg_call([] { return read_push_state(); });
+        state_known_ = true;
+    }
+    see_to_completeness();
+    if (!publisher_ && redis_last_) {
+        // Where Redis knows none, it has lost it, or is another one: then a number that nobody has seen, which leaves a gap.
+        const std::uint64_t last = *redis_last_ != 0 ? *redis_last_ : state_.reserved;
+        publisher_.emplace(*client_, layout_, last);
+        ++state_.generation;
+        pg::pg_call([this] { write_push_state(state_); });
+        filler_.emplace(*client_, layout_, state_.generation, state_.has_put);
+    }
+    see_to_losses();
+    const std::vector<std::int64_t> sent = being_sent();
+    for (Lane* lane : {&quick_, &scanning_}) {
+        if (lane->stage() != Lane::Stage::kAcknowledged) continue;
+        pg::pg_call([&] { delete_from_outbox(lane->ids()); });
+        report_.rows_sent += lane->ids().size();
+        lane->finish();
+    }
+    if (publisher_ && client_->can_take(now)) {
+        offer_values(now);
+        read_rows(sent);
+    } else {
+        compact(now);
+    }
+}
+
+/// What was invalidated while nobody kept it for Redis is not known: everything may have been. It is told at once, and again when those are over who looked whether
+/// to tell before they were to.
+void PushSession::see_to_completeness() {
+    if (state_.complete) return;
+    const bool is_first = silent_before_ == 0;
+    if (is_first) silent_before_ = U64FromFullTransactionId(ReadNextFullTransactionId());
+    const bool all_tell = oldest_active() >= silent_before_;
+    if (!is_first && !all_tell) return;
+    PushState next = state_;
+    next.complete = all_tell;
+    pg::pg_call([&] {
+        add_everything_to_outbox();
+        write_push_state(next);
+    });
+    state_ = next;
+    hungry_ = true;
+}
+
+/// What a transaction could not put into the outbox.
+void PushSession::see_to_losses() {
+    const std::uint64_t lost = pg::region().pushers().lost(place_);
+    if (lost == 0) return;
+    if (announced_lost_ == lost) {
+        // That was in the last turn, which was committed.
+        pg::region().pushers().found(place_, lost);
+    } else if (oldest_active() > lost) {
+        pg::pg_call([] { add_everything_to_outbox(); });
+        announced_lost_ = lost;
+        hungry_ = true;
+    }
+}
+
+/// Rows that are no more leave their traces in the index for as long as somebody's snapshot might see them. So the search begins above what is known to be settled.
+void PushSession::look_for_settled() {
+    if (candidate_.id > floor_ && !candidate_.is_settled) {
+        candidate_.is_settled = oldest_active() >= candidate_.fence;
+        return;
+    }
+    candidate_.fence = U64FromFullTransactionId(ReadNextFullTransactionId());
+    candidate_.id = pg::pg_call([] { return newest_outbox_id(); });
+    // Sessions count themselves before they take a number, so nobody who has one is left; but those of prepared transactions have gone, and so may have
+    // those who began before this did, uncounted.
+    candidate_.is_settled = max_prepared_xacts == 0 && pg::region().pushers().writers(place_) == 0 &&
+                            oldest_active() >= born_;
+}
+
+void PushSession::reserve(std::size_t messages) {
+    const std::uint64_t needed = publisher_->last() + quick_.unnumbered() + scanning_.unnumbered() + messages;
+    if (needed <= state_.reserved) return;
+    PushState next = state_;
+    next.reserved = needed + kReserve;
+    pg::pg_call([&] { write_push_state(next); });
+    state_ = next;
+}
+
+/// Puts what has been stored since, as this transaction's snapshot sees it. What it does not see is deleted later, by rows that a later snapshot sees; and nobody may be taking
+/// keys out of the sets that they are put into.
+void PushSession::offer_values(TimePoint now) {
+    const auto is_naming = [](const Lane& lane) { return lane.stage() == Lane::Stage::kDeleting; };
+    if (!pg::region().offers().any() || !filler_->is_open() || is_naming(quick_) || is_naming(scanning_)) return;
+    std::vector<std::string> keys;
+    keys.reserve(core::Offers::kBytes / 16);
+    pg::region().offers().take(MyDatabaseId, [&keys](std::string_view key) {
+        try {
+            keys.emplace_back(key);
+        } catch (...) {
+        }
+    });
+    if (keys.empty()) return;
+    if (!state_.has_put) {
+        PushState next = state_;
+        next.has_put = true;
+        pg::pg_call([&] { write_push_state(next); });
+        state_ = next;
+    }
+    std::vector<redis::Value> values = read_values(keys, settings_);
+    // What they were computed from is to outlive a crash, as they do.
+    pg::pg_call([] { XLogFlush(GetXLogInsertRecPtr()); });
+    for (const redis::Value& value : values)
+        filler_->put(value, now);
+}
+
+/// `sent`: what was on its way when this turn began, and is seen by its snapshot even if it is deleted by now.
+void PushSession::read_rows(const std::vector<std::int64_t>& sent) {
+    if (!hungry_ || quick_.stage() != Lane::Stage::kIdle) return;
+    const bool may_scan = scanning_.stage() == Lane::Stage::kIdle;
+    std::vector<OutboxRow> rows = read_outbox(floor_, sent, may_scan);
+    const bool is_all = may_scan && !fills_batch(rows);
+    // It was settled in a turn before, so this snapshot sees all of it; and nothing was left out but what is being sent.
+    if (is_all && candidate_.is_settled) floor_ = candidate_.id;
+    look_for_settled();
+    hungry_ = !is_all;
+    if (rows.empty()) {
+        // A scanning lane that is busy leaves rows behind, for which its end is waited for.
+        hungry_ = false;
+        return;
+    }
+
+    reserve(rows.size());
+    const auto middle = std::stable_partition(rows.begin(), rows.end(),
+                                              [](const OutboxRow& row) { return !row.notice.needs_scan(); });
+    std::vector<OutboxRow> scans(std::make_move_iterator(middle), std::make_move_iterator(rows.end()));
+    rows.erase(middle, rows.end());
+    if (!rows.empty()) quick_.start(std::move(rows));
+    if (!scans.empty()) scanning_.start(std::move(scans));
+}
+
+void PushSession::compact(TimePoint now) {
+    if (now < compact_at_) return;
+    compact_at_ = now + kCompactEvery;
+    for (;;) {
+        const std::int64_t rows = pg::pg_call([] { return count_outbox(kCompactFrom + 1); });
+        if (rows <= kCompactFrom) return;
+        const std::int64_t gone =
+            pg::pg_call([&] { return compact_outbox(being_sent(), settings_.max_backlog); });
+        if (gone <= 1) return;
+        ++report_.compactions;
+    }
+}
+
+void PushSession::report(TimePoint now) {
+    const redis::Status status = client_->status(now);
+    copy_text(report_.state, redis::to_text(status.state));
+    std::string error = status.last_error;
+    for (const std::string* each :
+         {&quick_.deletion().last_error(), &scanning_.deletion().last_error(),
+          publisher_ ? &publisher_->last_error() : &error}) {
+        if (error.empty()) error = *each;
+    }
+    copy_text(report_.last_error, error);
+    const auto ago = [now](TimePoint then) {
+        return std::chrono::duration_cast<std::chrono::microseconds>(now - then).count();
+    };
+    const TimestampTz clock = GetCurrentTimestamp();
+    report_.last_error_at = status.last_error.empty() ? 0 : clock - ago(status.last_error_at);
+    report_.up_since = status.state == redis::State::kUp ? clock - ago(status.up_since) : 0;
+    report_.sequence = publisher_ ? publisher_->acknowledged() : 0;
+    report_.keys_deleted = before_.keys_deleted + quick_.deletion().deleted() + scanning_.deletion().deleted();
+    report_.messages_received = before_.messages_received + inbox_.received();
+    report_.listening = subscriber_ && subscriber_->is_subscribed() ? 1 : 0;
+    report_.values_put = before_.values_put + (filler_ ? filler_->puts() : 0);
+    report_.round_trip_us = static_cast<std::uint64_t>(status.round_trip.count());
+    pg::region().pushers().report(place_, report_);
+}
+
+}  // namespace cache_ext::worker

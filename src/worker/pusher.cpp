@@ -1,0 +1,372 @@
+#include "worker/pusher.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "pg/attach.hpp"
+#include "pg/compat.hpp"
+#include "pg/guard.hpp"
+#include "pg/redis_settings.hpp"
+#include "pg/space.hpp"
+#include "worker/push_session.hpp"
+#include "worker/warmer.hpp"
+#include "worker/worker.hpp"
+
+extern "C" {
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/backend_status.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+}
+
+CACHE_EXT_EXPORT void cache_ext_pusher_main(Datum argument);
+
+namespace cache_ext::worker {
+
+namespace {
+
+using redis::TimePoint;
+using std::chrono::milliseconds;
+
+/// How long others leave a database alone that somebody wanted to drop or copy, or in which something went wrong.
+constexpr TimestampTz kAway = 10 * USECS_PER_SEC;
+constexpr TimestampTz kRetry = USECS_PER_SEC;
+
+constexpr milliseconds kLookEvery{1000};
+
+/// How often it looks, as it starts, whether it is to send, before it goes again.
+constexpr int kFirstLooks = 5;
+
+constinit std::int32_t own_place = -1;
+constinit TimestampTz away = kRetry;
+constinit bool is_wanted = true;  // another one is to be started when this one has ended
+
+void leave_place(int /*code*/, Datum /*argument*/) noexcept {
+    if (own_place >= 0) 
+        pg::region().pushers().leave(own_place, MyProcPid, GetCurrentTimestamp() + away, is_wanted);
+    own_place = -1;
+}
+
+TimePoint now() noexcept { return std::chrono::steady_clock::now(); }
+
+/// The sockets to wait for, and the latch.
+class WaitSet {
+public:
+    WaitSet() = default;
+    WaitSet(const WaitSet&) = delete;
+    WaitSet& operator=(const WaitSet&) = delete;
+    ~WaitSet() {
+        if (set_ != nullptr) FreeWaitEventSet(set_);
+    }
+
+    /// Waits until something is ready, and returns what. `woken`: somebody has set the latch.
+    std::span<const redis::Ready> wait(const std::vector<const redis::Driven*>& all, TimePoint until, bool& woken) {
+        generations_seen_.clear();
+        for (const redis::Driven* each : all)
+            generations_seen_.push_back(each->generation());
+        if (set_ == nullptr || generations_seen_ != generations_) build(all);
+        const auto left = std::chrono::ceil<milliseconds>(until - now());
+        const long most = static_cast<long>(std::clamp<std::int64_t>(left.count(), 0, kLookEvery.count()));
+        const int count = pg::pg_call([&] {
+            return WaitEventSetWait(set_, most, events_.data(), static_cast<int>(events_.size()),
+                                    PG_WAIT_EXTENSION);
+        });
+        ready_.clear();
+        for (int i = 0; i < count; ++i) {
+            const WaitEvent& event = events_[static_cast<std::size_t>(i)];
+            if ((event.events & WL_LATCH_SET) != 0) {
+                woken = true;
+                continue;
+            }
+            ready_.push_back({event.fd, (event.events & WL_SOCKET_READABLE) != 0,
+                              (event.events & WL_SOCKET_WRITEABLE) != 0});
+        }
+        return ready_;
+    }
+
+private:
+    void build(const std::vector<const redis::Driven*>& all) {
+        std::vector<redis::Interest> interests;
+        for (const redis::Driven* each : all)
+            interests.insert(interests.end(), each->interests().begin(), each->interests().end());
+        events_.resize(interests.size() + 2);
+        WaitEventSet* const old = std::exchange(set_, nullptr);
+        set_ = pg::pg_call([&] {
+            if (old != nullptr) FreeWaitEventSet(old);
+            WaitEventSet* made = pg::make_wait_set(static_cast<int>(interests.size()) + 2);
+            AddWaitEventToSet(made, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, nullptr);
+            AddWaitEventToSet(made, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, nullptr, nullptr);
+            for (const redis::Interest& each : interests) {
+                const int events =
+                    (each.read ? WL_SOCKET_READABLE : 0) | (each.write ? WL_SOCKET_WRITEABLE : 0);
+                if (events != 0) AddWaitEventToSet(made, static_cast<uint32>(events), each.fd, nullptr, nullptr);
+            }
+            return made;
+        });
+        generations_ = generations_seen_;
+    }
+
+    WaitEventSet* set_ = nullptr;
+    std::vector<std::uint64_t> generations_;
+    std::vector<std::uint64_t> generations_seen_;
+    std::vector<WaitEvent> events_;
+    std::vector<redis::Ready> ready_;
+};
+
+/// Runs `body` in a transaction. False: it failed, which the log tells, and nothing of it was done.
+template <class Body>
+bool in_transaction(const char* activity, Body&& body) {
+    try {
+        pg::pg_call([&] { begin(activity); });
+        body();
+        pg::pg_call([] { commit(); });
+        return true;
+    } catch (const pg::PgError& error) {
+        const int code = error.sqlstate();
+        ereport(LOG, (errmsg("could not send invalidations to Redis: %s", error.what())));
+        pg::pg_call([] { AbortCurrentTransaction(); });
+        if (code == ERRCODE_ADMIN_SHUTDOWN) proc_exit(0);
+    } catch (const std::exception& error) {
+        ereport(LOG, (errmsg("could not send invalidations to Redis: %s", error.what())));
+        pg::pg_call([] { AbortCurrentTransaction(); });
+    }
+    return false;
+}
+
+/// Sleeps until something may have changed.
+void nap() {
+    pg::pg_call([] {
+        (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kLookEvery.count(),
+                        PG_WAIT_EXTENSION);
+        ResetLatch(MyLatch);
+        CHECK_FOR_INTERRUPTS();
+    });
+}
+
+enum class Look : std::uint8_t { kFailed, kOff, kOn };
+
+/// What holds here at present.
+Look look_at_settings(pg::RedisSettings& settings) {
+    Look look = Look::kOff;
+    const bool read = in_transaction("cache_ext: reading the settings", [&] {
+        const bool exists = pg::pg_call([] { return pg::current_space().exists; });
+        if (!exists) return;
+        settings = pg::redis_settings();
+        if (settings.enabled) {
+            look = Look::kOn;
+            return;
+        }
+        // Whatever is invalidated from now on goes into no outbox.
+        pg::pg_call([] {
+            PushState state = read_push_state();
+            if (!state.complete) return;
+            state.complete = false;
+            write_push_state(state);
+        });
+    });
+    return read ? look : Look::kFailed;
+}
+
+/// Whether another look at the settings is due: they changed in the configuration or in the table.
+class SettingsWatch {
+public:
+    bool changed() {
+        if (ConfigReloadPending) {
+            ConfigReloadPending = false;
+            pg::pg_call([] { ProcessConfigFile(PGC_SIGHUP); });
+            return true;
+        }
+        const std::uint32_t seen = pg::redis_settings_changes();
+        return std::exchange(seen_, seen) != seen;
+    }
+
+private:
+    std::uint32_t seen_ = pg::redis_settings_changes();
+};
+
+enum class End : std::uint8_t { kSettings, kFailure, kWanted };
+
+/// Sends until the settings change, something fails, or somebody wants the database for himself.
+End run(pg::RedisSettings settings, SettingsWatch& watch) {
+    PushSession session(std::move(settings), own_place);
+    WaitSet set;
+    TimePoint look_at{};
+    std::span<const redis::Ready> ready;
+    for (;;) {
+        pg::pg_call([] {
+            ResetLatch(MyLatch);
+            CHECK_FOR_INTERRUPTS();
+        });
+        session.service(ready, now());
+        if (session.wants_turn(now())) {
+            if (!in_transaction("cache_ext: sending invalidations to Redis", [&] { session.turn(now()); }))
+                return End::kFailure;
+            session.service({}, now());
+        }
+        if (session.has_mail() &&
+            !in_transaction("cache_ext: invalidating what Redis tells", [&] { session.read_mail(); }))
+            return End::kFailure;
+        if (now() >= look_at) {
+            look_at = now() + kLookEvery;
+            session.report(now());
+            bool wanted = false;
+            if (!in_transaction("cache_ext: looking around", [&wanted] { wanted = is_wanted_by_others(); }))
+                return End::kFailure;
+            if (wanted) return End::kWanted;
+        }
+        if (watch.changed()) return End::kSettings;
+        if (session.wants_turn(now())) {
+            ready = {};
+            continue;
+        }
+        bool woken = false;
+        ready = set.wait(session.driven(), std::min(session.next_deadline(), look_at), woken);
+        if (woken) session.expect_rows();
+    }
+}
+
+/// Where no sensible address is set: says so, and waits for another one.
+void wait_for_address(const pg::RedisSettings& settings, SettingsWatch& watch) {
+    core::PushReport report{};
+    std::snprintf(report.state, sizeof report.state, "misconfigured");
+    std::snprintf(report.last_error, sizeof report.last_error, "%s", settings.url_error.c_str());
+    report.last_error_at = GetCurrentTimestamp();
+    pg::region().pushers().report(own_place, report);
+    while (!watch.changed()) {
+        nap();
+        // Changes are noticed as a transaction begins.
+        (void)in_transaction("cache_ext: looking around", [] {});
+    }
+}
+
+/// Sends for as long as Redis is to be told.
+void push() {
+    SettingsWatch watch;
+    int looks = 0;
+    for (;;) {
+        pg::RedisSettings settings;
+        switch (look_at_settings(settings)) {
+            case Look::kFailed:
+                nap();
+                continue;
+            case Look::kOff:
+                // Started by a transaction that switches it on, and is not visible yet.
+                if (looks++ < kFirstLooks) {
+                    nap();
+                    (void)in_transaction("cache_ext: looking around", [] {});
+                    continue;
+                }
+                is_wanted = false;
+                return;
+            case Look::kOn:
+                looks = kFirstLooks;
+                break;
+        }
+        if (!settings.url) {
+            wait_for_address(settings, watch);
+            continue;
+        }
+        switch (run(std::move(settings), watch)) {
+            case End::kSettings:
+                break;
+            case End::kFailure:
+                nap();
+                break;
+            case End::kWanted:
+                away = kAway;
+                return;
+        }
+    }
+}
+
+/// Whether it will be started.
+bool launch(Oid database) {
+    BackgroundWorker worker{};
+    worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+    worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+    worker.bgw_restart_time = BGW_NEVER_RESTART;
+    worker.bgw_main_arg = ObjectIdGetDatum(database);
+    // The launcher is to know when it ends.
+    worker.bgw_notify_pid = pg::region().duties().launcher().load(std::memory_order_relaxed);
+    std::snprintf(worker.bgw_library_name, BGW_MAXLEN, "cache_ext");
+    std::snprintf(worker.bgw_function_name, BGW_MAXLEN, "cache_ext_pusher_main");
+    std::snprintf(worker.bgw_name, BGW_MAXLEN, "cache_ext pusher for database %u", database);
+    std::snprintf(worker.bgw_type, BGW_MAXLEN, "cache_ext pusher");
+    return RegisterDynamicBackgroundWorker(&worker, nullptr);
+}
+
+void start_pusher(Oid database) noexcept {
+    if (!pg::region().pushers().claim_start(database, GetCurrentTimestamp())) return;
+    try {
+        pg::pg_call([database] {
+            if (!launch(database))
+                ereport(LOG,
+                        (errmsg("could not start a background worker to send invalidations to Redis"),
+                         errhint("You may need to increase max_worker_processes.")));
+        });
+    } catch (...) {
+    }
+}
+
+}  // namespace
+
+void ensure_pusher() noexcept {
+    if (!pg::attached() || RecoveryInProgress() || !pg::pushes_to_redis()) return;
+    if (pg::region().pushers().latch_of(MyDatabaseId) < 0) start_pusher(MyDatabaseId);
+}
+
+std::int64_t attend_to_pushers(std::int64_t most_ms) noexcept {
+    core::Pushers& pushers = pg::region().pushers();
+    std::int64_t sleep = most_ms;
+    std::uint32_t database = 0;
+    TimestampTz moment = 0;
+    for (std::int32_t at = 0; (at = pushers.find_vacant(at, database, moment)) >= 0; ++at) {
+        const TimestampTz left = moment - GetCurrentTimestamp();
+        if (left <= 0) start_pusher(database);
+        sleep = std::min(sleep, std::max<std::int64_t>(left / 1000 + 1, left <= 0 ? 1000 : 1));
+    }
+    return sleep;
+}
+
+}  // namespace cache_ext::worker
+
+extern "C" void cache_ext_pusher_main(Datum argument) {
+    using namespace cache_ext;
+    using namespace cache_ext::worker;
+
+    pqsignal(SIGTERM, die);
+    pqsignal(SIGHUP, SignalHandlerForConfigReload);
+    BackgroundWorkerUnblockSignals();
+    mark_as_worker();
+    BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(argument), InvalidOid, 0);
+    pgstat_report_appname("cache_ext pusher");
+    set_for_worker("lock_timeout", "1s");
+    set_for_worker("synchronous_commit", "off");
+    set_for_worker("default_transaction_read_only", "off");
+    set_for_worker("default_transaction_isolation", "read committed");
+    set_for_worker("search_path", "pg_catalog");
+    // Its rows come and go faster than they are counted; it always wants the first ones.
+    set_for_worker("enable_seqscan", "off");
+    set_for_worker("enable_bitmapscan", "off");
+
+    if (!pg::attached()) proc_exit(0);
+    own_place = pg::region().pushers().sit_down(MyDatabaseId, MyProcPid, pg::process_number());
+    if (own_place < 0) proc_exit(0);
+    before_shmem_exit(leave_place, Datum{0});
+
+    pg::guarded([] { push(); });
+    proc_exit(0);
+}

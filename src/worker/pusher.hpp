@@ -1,0 +1,18 @@
+#pragma once
+
+// The pusher: the process that tells Redis what was invalidated in one database. It stays as long as that is on there, sends the outbox's rows and deletes those
+// that Redis acknowledged. Sessions wake it when they commit one, and start it where there is none.
+
+#include <cstdint>
+
+#include "pg/prelude.hpp"
+
+namespace cache_ext::worker {
+
+/// Has one started for this database if Redis is to be told of its invalidations and there is none. Needs a transaction; waits for nothing and raises nothing.
+void ensure_pusher() noexcept;
+
+/// The launcher's part: starts those that have ended though they are wanted. How long to sleep after it, in milliseconds.
+std::int64_t attend_to_pushers(std::int64_t most_ms) noexcept;
+
+}  // namespace cache_ext::worker

@@ -1,0 +1,485 @@
+#pragma once
+
+// A real Redis server of a test's own, a proxy that is no honest one, and an event loop, for the tests of src/redis.
+
+#include <gtest/gtest.h>
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <initializer_list>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "redis/client.hpp"
+
+namespace cache_ext::redis {
+
+inline TimePoint now() { return std::chrono::steady_clock::now(); }
+
+/// A folder that goes with the test.
+class Folder {
+public:
+    Folder() {
+        std::string name = std::filesystem::temp_directory_path() / "cache_ext_redis_XXXXXX";
+        if (mkdtemp(name.data()) == nullptr) std::abort();
+        path_ = name;
+    }
+    Folder(const Folder&) = delete;
+    Folder& operator=(const Folder&) = delete;
+    ~Folder() {
+        std::error_code ignored;
+        std::filesystem::remove_all(path_, ignored);
+    }
+    const std::string& path() const { return path_; }
+
+private:
+    std::string path_;
+};
+
+/// A program that ends with the test, or with the process that runs it.
+class Process {
+public:
+    Process(const std::string& program, const std::vector<std::string>& arguments, const std::string& log) {
+        std::vector<char*> argv;
+        for (const std::string& argument : arguments)
+            argv.push_back(const_cast<char*>(argument.c_str()));
+        argv.push_back(nullptr);
+        pid_ = fork();
+        if (pid_ != 0) return;
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        const int out = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
+        dup2(out, 1);
+        dup2(out, 2);
+        execv(program.c_str(), argv.data());
+        _exit(127);
+    }
+    Process(const Process&) = delete;
+    Process& operator=(const Process&) = delete;
+    ~Process() { stop(SIGKILL); }
+
+    pid_t pid() const { return pid_; }
+    void signal(int number) const { kill(pid_, number); }
+
+    /// The exit status; waits for it.
+    int stop(int number) {
+        if (pid_ <= 0) return 0;
+        kill(pid_, number);
+        kill(pid_, SIGCONT);
+        return wait();
+    }
+    int wait() {
+        int status = 0;
+        while (waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
+        }
+        pid_ = -1;
+        return status;
+    }
+
+private:
+    pid_t pid_ = -1;
+};
+
+inline std::optional<std::string> find_program(std::initializer_list<const char*> names) {
+    for (const char* name : names)
+        for (const char* folder : {"/usr/bin/", "/usr/local/bin/", "/usr/sbin/"})
+            if (access((folder + std::string(name)).c_str(), X_OK) == 0) return folder + std::string(name);
+    return std::nullopt;
+}
+
+/// Debian's redis-tools has the server's program too, under the name of one of its other uses.
+inline std::optional<std::string> redis_program() {
+    return find_program({"redis-server", "redis-check-rdb", "valkey-server", "valkey-check-rdb"});
+}
+
+inline int free_port() {
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    if (bind(fd, reinterpret_cast<sockaddr*>(&address), size) != 0) std::abort();
+    getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
+    close(fd);
+    return ntohs(address.sin_port);
+}
+
+/// A blocking connection to a socket in the file system or, where the text is a number, to a local port; -1 where nobody listens.
+inline int connect_to(const std::string& where) {
+    int fd = -1;
+    int result = -1;
+    if (where.front() == '/') {
+        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        sockaddr_un address{};
+        address.sun_family = AF_UNIX;
+        where.copy(address.sun_path, sizeof address.sun_path - 1);
+        result = connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address);
+    } else {
+        fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        address.sin_port = htons(static_cast<std::uint16_t>(std::stoi(where)));
+        result = connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address);
+    }
+    if (result == 0) return fd;
+    close(fd);
+    return -1;
+}
+
+/// A server on a socket in its folder, or on a free port as well.
+class RedisServer {
+public:
+    explicit RedisServer(std::vector<std::string> settings = {}, int port = 0)
+        : settings_(std::move(settings)), port_(port) {
+        start();
+    }
+
+    std::string socket_path() const { return folder_.path() + "/redis.sock"; }
+    std::string url() const { return "unix:" + socket_path(); }
+    int port() const { return port_; }
+    const std::string& folder() const { return folder_.path(); }
+    Process& process() { return *process_; }
+
+    void start() { start_with({}); }
+    void start_with(const std::vector<std::string>& more) {
+        std::vector<std::string> arguments = {"redis-server",
+                                              "--port",
+                                              std::to_string(port_),
+                                              "--bind",
+                                              "127.0.0.1",
+                                              "--unixsocket",
+                                              socket_path(),
+                                              "--dir",
+                                              folder_.path(),
+                                              "--save",
+                                              "",
+                                              "--appendonly",
+                                              "no",
+                                              "--daemonize",
+                                              "no"};
+        arguments.insert(arguments.end(), settings_.begin(), settings_.end());
+        arguments.insert(arguments.end(), more.begin(), more.end());
+        std::filesystem::remove(socket_path());
+        process_.emplace(redis_program().value(), arguments, folder_.path() + "/log");
+        // It listens before it says anything.
+        for (int i = 0; i < 5000; ++i) {
+            const int fd = connect_to(socket_path());
+            if (fd >= 0) {
+                close(fd);
+                return;
+            }
+            usleep(2000);
+        }
+        ADD_FAILURE() << "redis-server does not start";
+    }
+
+private:
+    std::vector<std::string> settings_;
+    int port_;
+    Folder folder_;
+    std::optional<Process> process_;
+};
+
+/// An event loop as the worker's is: sockets are registered when the generation changes, and only then. So a client that forgets to say so hangs.
+class Loop {
+public:
+    explicit Loop(std::vector<Driven*> driven)
+        : driven_(std::move(driven)), seen_(driven_.size(), ~std::uint64_t{0}) {}
+    Loop(const Loop&) = delete;
+    Loop& operator=(const Loop&) = delete;
+    ~Loop() {
+        if (epoll_ >= 0) close(epoll_);
+    }
+
+    /// Runs until the condition holds. False: it did not within that time.
+    bool until(const std::function<bool()>& holds, milliseconds within = milliseconds(10000)) {
+        const TimePoint end = now() + within;
+        while (!holds()) {
+            if (now() >= end) return false;
+            once(std::min(end, now() + milliseconds(20)));
+        }
+        return true;
+    }
+
+    void for_time(milliseconds time) {
+        (void)until([] { return false; }, time);
+    }
+
+    std::uint64_t turns() const { return turns_; }
+
+private:
+    void once(TimePoint latest) {
+        bool has_changed = false;
+        for (std::size_t i = 0; i < driven_.size(); ++i) {
+            latest = std::min(latest, driven_[i]->next_deadline());
+            has_changed = has_changed || std::exchange(seen_[i], driven_[i]->generation()) != seen_[i];
+        }
+        if (has_changed || epoll_ < 0) {
+            if (epoll_ >= 0) close(epoll_);
+            epoll_ = epoll_create1(EPOLL_CLOEXEC);
+            for (Driven* one : driven_) {
+                for (const Interest& interest : one->interests()) {
+                    epoll_event event{};
+                    event.data.fd = interest.fd;
+                    event.events = (interest.read ? std::uint32_t{EPOLLIN} : 0) |
+                                   (interest.write ? std::uint32_t{EPOLLOUT} : 0);
+                    epoll_ctl(epoll_, EPOLL_CTL_ADD, interest.fd, &event);
+                }
+            }
+        }
+        // Rounded up: a loop that wakes a little early spins.
+        const auto left = latest <= now() ? milliseconds(0) : std::chrono::ceil<milliseconds>(latest - now());
+        epoll_event events[64];
+        const int count = epoll_wait(epoll_, events, 64, static_cast<int>(left.count()));
+        std::vector<Ready> ready;
+        for (int i = 0; i < count; ++i) {
+            const bool is_over = (events[i].events & (EPOLLERR | EPOLLHUP)) != 0;
+            ready.push_back({events[i].data.fd, is_over || (events[i].events & EPOLLIN) != 0,
+                             is_over || (events[i].events & EPOLLOUT) != 0});
+        }
+        ++turns_;
+        for (Driven* one : driven_)
+            one->service(ready, now());
+    }
+
+    std::vector<Driven*> driven_;
+    std::vector<std::uint64_t> seen_;
+    int epoll_ = -1;
+    std::uint64_t turns_ = 0;
+};
+
+/// Sits between a client and a server, both on sockets in the file system, and does to what the server says as it is told.
+class Proxy {
+public:
+    struct Behaviour {
+        bool is_black_hole = false;  ///< takes connections, passes nothing on
+        bool cuts = false;           ///< closes after cut_after bytes of replies
+        std::size_t cut_after = 0;
+        std::size_t garble_every = 0;  ///< changes each so manieth byte of replies
+        bool dribbles = false;         ///< a byte at a time
+        int delay_ms = 0;              ///< before each piece of a reply
+        std::string says_instead;      ///< this, whatever the client says
+    };
+
+    explicit Proxy(std::string server) : server_(std::move(server)), path_(folder_.path() + "/proxy.sock") {
+        listener_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        sockaddr_un address{};
+        address.sun_family = AF_UNIX;
+        path_.copy(address.sun_path, sizeof address.sun_path - 1);
+        if (bind(listener_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
+            listen(listener_, 64) != 0)
+            std::abort();
+        thread_ = std::thread([this] { run(); });
+    }
+    Proxy(const Proxy&) = delete;
+    Proxy& operator=(const Proxy&) = delete;
+    ~Proxy() {
+        is_over_ = true;
+        thread_.join();
+        for (auto& pair : pairs_)
+            close_pair(pair);
+        close(listener_);
+    }
+
+    std::string url() const { return "unix:" + path_; }
+    int accepted() const { return accepted_; }
+
+    void set(const Behaviour& behaviour) {
+        const std::lock_guard lock(mutex_);
+        behaviour_ = behaviour;
+    }
+    /// Closes all connections.
+    void cut() { cuts_now_ = true; }
+
+private:
+    struct Pair {
+        int client;
+        int server;
+        std::size_t replied;
+    };
+
+    static void close_pair(Pair& pair) {
+        if (pair.client >= 0) close(pair.client);
+        if (pair.server >= 0) close(pair.server);
+        pair.client = pair.server = -1;
+    }
+
+    static bool send_all(int fd, const char* bytes, std::size_t size) {
+        while (size > 0) {
+            const ssize_t sent = send(fd, bytes, size, MSG_NOSIGNAL);
+            if (sent <= 0) return false;
+            bytes += sent;
+            size -= static_cast<std::size_t>(sent);
+        }
+        return true;
+    }
+
+    bool reply(Pair& pair, std::string bytes, const Behaviour& behaviour) {
+        if (behaviour.delay_ms > 0) usleep(static_cast<unsigned>(behaviour.delay_ms) * 1000);
+        if (behaviour.garble_every > 0)
+            for (std::size_t i = 0; i < bytes.size(); ++i)
+                if ((pair.replied + i + 1) % behaviour.garble_every == 0)
+                    bytes[i] = static_cast<char>(bytes[i] ^ 0x15);
+        bool goes_on = true;
+        if (behaviour.cuts && pair.replied + bytes.size() > behaviour.cut_after) {
+            bytes.resize(behaviour.cut_after - std::min(behaviour.cut_after, pair.replied));
+            goes_on = false;
+        }
+        pair.replied += bytes.size();
+        if (behaviour.dribbles) {
+            for (const char byte : bytes) {
+                if (!send_all(pair.client, &byte, 1)) return false;
+                usleep(50);
+            }
+            return goes_on;
+        }
+        return send_all(pair.client, bytes.data(), bytes.size()) && goes_on;
+    }
+
+    void run() {
+        std::vector<char> buffer(65536);
+        while (!is_over_) {
+            if (cuts_now_.exchange(false))
+                for (auto& pair : pairs_)
+                    close_pair(pair);
+            std::erase_if(pairs_, [](const Pair& pair) { return pair.client < 0; });
+            std::vector<pollfd> sockets = {{listener_, POLLIN, 0}};
+            for (const Pair& pair : pairs_) {
+                sockets.push_back({pair.client, POLLIN, 0});
+                sockets.push_back({pair.server, POLLIN, 0});
+            }
+            if (poll(sockets.data(), sockets.size(), 2) <= 0) continue;
+            // As it is told by now, not as it was before it waited.
+            Behaviour behaviour;
+            {
+                const std::lock_guard lock(mutex_);
+                behaviour = behaviour_;
+            }
+            for (std::size_t i = 0; i < pairs_.size(); ++i) {
+                Pair& pair = pairs_[i];
+                bool is_good = true;
+                if (sockets[1 + 2 * i].revents != 0) {
+                    const ssize_t size = recv(pair.client, buffer.data(), buffer.size(), 0);
+                    is_good = size > 0;
+                    if (is_good && !behaviour.says_instead.empty()) {
+                        is_good = send_all(pair.client, behaviour.says_instead.data(),
+                                           behaviour.says_instead.size());
+                    } else if (is_good && !behaviour.is_black_hole) {
+                        is_good = send_all(pair.server, buffer.data(), static_cast<std::size_t>(size));
+                    }
+                }
+                if (is_good && sockets[2 + 2 * i].revents != 0) {
+                    const ssize_t size = recv(pair.server, buffer.data(), buffer.size(), 0);
+                    is_good = size > 0;
+                    if (is_good && !behaviour.is_black_hole)
+                        is_good = reply(pair, {buffer.data(), static_cast<std::size_t>(size)}, behaviour);
+                }
+                if (!is_good) close_pair(pair);
+            }
+            if (sockets[0].revents != 0) {
+                const int client = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
+                const int server = connect_to(server_);
+                if (client >= 0 && server >= 0) {
+                    pairs_.push_back({client, server, 0});
+                    ++accepted_;
+                } else {
+                    if (client >= 0) close(client);
+                    if (server >= 0) close(server);
+                }
+            }
+        }
+    }
+
+    Folder folder_;
+    std::string server_;
+    std::string path_;
+    int listener_ = -1;
+    std::vector<Pair> pairs_;
+    std::mutex mutex_;
+    Behaviour behaviour_;
+    std::atomic<bool> is_over_ = false;
+    std::atomic<bool> cuts_now_ = false;
+    std::atomic<int> accepted_ = 0;
+    std::thread thread_;
+};
+
+/// Short times, so that tests are quick; long enough for a machine that is busy.
+inline Options options_for(const std::string& url) {
+    Options options;
+    const ParsedUrl parsed = parse_url(url);
+    EXPECT_TRUE(parsed.url) << url << ": " << parsed.error;
+    options.url = parsed.url.value_or(Url{});
+    options.connect_timeout = milliseconds(2000);
+    options.command_timeout = milliseconds(2000);
+    options.total_timeout = milliseconds(5000);
+    options.backoff = {milliseconds(10), milliseconds(100)};
+    options.breaker = {5, milliseconds(200)};
+    options.seed = 1;
+    return options;
+}
+
+/// A client and the loop that drives it.
+class Session {
+public:
+    explicit Session(Options options) : client_(Client::make(std::move(options))), loop_({client_.get()}) {}
+
+    Client& client() { return *client_; }
+    Loop& loop() { return loop_; }
+    Status status() const { return client_->status(now()); }
+
+    bool comes_up(milliseconds within = milliseconds(10000)) {
+        return loop_.until([&] { return client_->can_take(now()); }, within);
+    }
+
+    bool submit(const std::vector<std::string>& command, Handler handler, const std::string& key = {}) {
+        const std::vector<std::string_view> views(command.begin(), command.end());
+        return client_->submit(views, key.empty() && command.size() > 1 ? command[1] : key,
+                               std::move(handler), now());
+    }
+
+    /// Sends a command as soon as it is taken, and waits for its answer.
+    Reply run(const std::vector<std::string>& command, const std::string& key = {}) {
+        std::optional<Reply> answer;
+        const auto take = [&](const Reply& reply) { answer = reply; };
+        if (!loop_.until([&] { return submit(command, take, key); })) {
+            ADD_FAILURE() << command[0] << " is not taken: " << status().last_error;
+            return {};
+        }
+        EXPECT_TRUE(loop_.until([&] { return answer.has_value(); })) << command[0] << " is not answered";
+        return answer.value_or(Reply{});
+    }
+
+private:
+    std::unique_ptr<Client> client_;
+    Loop loop_;
+};
+
+class RedisTest : public ::testing::Test {
+protected:
+    void SetUp() override {
+        if (!redis_program()) GTEST_SKIP() << "there is no redis-server (Debian: redis-tools)";
+    }
+};
+
+}  // namespace cache_ext::redis
