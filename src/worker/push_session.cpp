@@ -170,8 +170,11 @@ PushSession::PushSession(pg::RedisSettings settings, std::int32_t place)
 }
 
 PushSession::~PushSession() {
-    client_->close(std::chrono::steady_clock::now());
-    if (subscriber_) subscriber_->close(std::chrono::steady_clock::now());
+    const TimePoint now = std::chrono::steady_clock::now();
+    // The next one goes on counting from there.
+    report(now);
+    client_->close(now);
+    if (subscriber_) subscriber_->close(now);
 }
 
 std::vector<const redis::Driven*> PushSession::driven() const {

@@ -212,8 +212,14 @@ End run(pg::RedisSettings settings, SettingsWatch& watch) {
         });
         session.service(ready, now());
         if (session.wants_turn(now())) {
-            if (!in_transaction("cache_ext: sending invalidations to Redis", [&] { session.turn(now()); }))
-                return End::kFailure;
+            // Changed settings are noticed as the transaction begins, and hold for what it sends.
+            bool changed = false;
+            const bool done = in_transaction("cache_ext: sending invalidations to Redis", [&] {
+                changed = watch.changed();
+                if (!changed) session.turn(now());
+            });
+            if (!done) return End::kFailure;
+            if (changed) return End::kSettings;
             session.service({}, now());
         }
         if (session.has_mail() &&
