@@ -171,8 +171,12 @@ PushSession::PushSession(pg::RedisSettings settings, std::int32_t place)
 
 PushSession::~PushSession() {
     const TimePoint now = std::chrono::steady_clock::now();
-    // The next one goes on counting from there.
-    report(now);
+    try {
+        // The next one goes on counting from there.
+        report(now);
+    } catch (const std::exception&) {
+        // No memory: then from where it was a second ago.
+    }
     client_->close(now);
     if (subscriber_) subscriber_->close(now);
 }
