@@ -78,14 +78,23 @@ CREATE TRIGGER protect_objects_delete BEFORE DELETE ON storage.objects
 CREATE TRIGGER protect_buckets_delete BEFORE DELETE ON storage.buckets
     FOR EACH STATEMENT EXECUTE FUNCTION storage.protect_delete();
 
-CREATE FUNCTION storage.foldername(name text) RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
-    SELECT (string_to_array(name, '/'))[1:cardinality(string_to_array(name, '/')) - 1]
+-- In PL/pgSQL, as there: nobody can tell beforehand what they read.
+CREATE FUNCTION storage.foldername(name text) RETURNS text[] LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    parts text[] := string_to_array(name, '/');
+BEGIN
+    RETURN parts[1:cardinality(parts) - 1];
+END
 $$;
-CREATE FUNCTION storage.filename(name text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
-    SELECT (string_to_array(name, '/'))[cardinality(string_to_array(name, '/'))]
+CREATE FUNCTION storage.filename(name text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN regexp_replace(name, '^.*/', '');
+END
 $$;
-CREATE FUNCTION storage.extension(name text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
-    SELECT reverse(split_part(reverse(storage.filename(name)), '.', 1))
+CREATE FUNCTION storage.extension(name text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN reverse(split_part(reverse(storage.filename(name)), '.', 1));
+END
 $$;
 -- What the service is doing, for policies that allow one operation and not another.
 CREATE FUNCTION storage.operation() RETURNS text LANGUAGE sql STABLE AS $$ SELECT current_setting('storage.operation', true) $$;
