@@ -7,7 +7,8 @@ DECLARE
     everyday CONSTANT text[] := ARRAY[
         'get_cached_data', 'get_cached_many', 'get_cached_entry', 'cache_exists', 'set_cached_data', 'add_cached_data',
         'update_cache_hit_count', 'make_cache_key', 'invalidate_cache_key', 'invalidate_cache_by_tags',
-        'invalidate_cache_by_pattern', 'expire_cache_by_tags', 'explain_invalidation'];
+        'invalidate_cache_by_pattern', 'expire_cache_by_tags', 'explain_invalidation',
+        'list_storage_objects', 'create_signed_storage_url', 'create_signed_upload_url', 'get_public_storage_url'];
     -- Internal functions under what authenticated may read: the reader of a view executes its functions, but cannot name them.
     under_views CONSTANT text[] := ARRAY['entries', 'dependencies'];
     -- Likewise under what only service_role may read.

@@ -34,6 +34,7 @@ constinit int cleanup_interval_s = 0;
 constinit int warm_rate = 0;
 constinit int alert_hit_rate = 0;
 constinit bool wal_log_invalidations = false;
+constinit char* jwt_secret = nullptr;
 
 }  // namespace settings
 
@@ -149,6 +150,12 @@ void define_identity(const char* name, const char* description, char** variable,
                                note_identity_change, nullptr);
 }
 
+/// What only superusers and members of pg_read_all_settings may see.
+void define_secret(const char* name, const char* description, char** variable) {
+    DefineCustomStringVariable(name, description, nullptr, variable, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+                               nullptr, nullptr, nullptr);
+}
+
 }  // namespace
 
 void define_settings() {
@@ -209,6 +216,8 @@ void define_settings() {
     define_bool("cache_ext.wal_log_invalidations",
                 "Writes invalidations to the WAL, so that standbys follow them.", &wal_log_invalidations,
                 false, PGC_SIGHUP);
+
+    define_secret("cache_ext.jwt_secret", "Secret that signs links to storage objects.", &jwt_secret);
 
     testing::init();
     MarkGUCPrefixReserved("cache_ext");

@@ -32,6 +32,7 @@ extern int cleanup_interval_s;        ///< seconds between two sweeps of expired
 extern int warm_rate;                 ///< entries a second that warming computes; 0 = none
 extern int alert_hit_rate;            ///< hit rate in per cent below which health says warning
 extern bool wal_log_invalidations;    ///< WAL-log invalidations, for standbys
+extern char* jwt_secret;              ///< signs links to storage objects; empty: there is none here
 
 }  // namespace settings
 
