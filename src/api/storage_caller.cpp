@@ -14,9 +14,10 @@ namespace cache_ext::api {
 namespace {
 
 [[noreturn]] void raise_nobody() {
-    ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("it is not known whose storage usage is meant"),
-                    errdetail("The caller has no claim \"sub\"."),
-                    errhint("Pass a user's id, or call as a user who has signed in.")));
+    ereport(ERROR,
+            (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("it is not known whose storage usage is meant"),
+             errdetail("The caller has no claim \"sub\"."),
+             errhint("Pass a user's id, or call as a user who has signed in.")));
     pg_unreachable();
 }
 
@@ -58,7 +59,9 @@ std::string_view user_argument(FunctionCallInfo fcinfo, int number) {
 pg_uuid_t* parse_uuid(std::string_view text) {
     if (text.size() != 36) return nullptr;
     auto* id = static_cast<pg_uuid_t*>(palloc(sizeof(pg_uuid_t)));
-    const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : (c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1); };
+    const auto digit = [](char c) {
+        return c >= '0' && c <= '9' ? c - '0' : (c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1);
+    };
     std::size_t at = 0;
     for (int i = 0; i < UUID_LEN; ++i) {
         if ((i == 4 || i == 6 || i == 8 || i == 10) && text[at++] != '-') return nullptr;

@@ -1,5 +1,6 @@
 #include "api/storage_tables.hpp"
 
+#include "api/make_trigger.hpp"
 #include "pg/space.hpp"
 
 extern "C" {
@@ -49,9 +50,9 @@ void forget(Datum /*argument*/, Oid relation) noexcept {
     const StorageTables& t = detail::storage_tables;
     const auto is_one = [&](Oid of) { return of == relation; };
     // While nothing is counted anything may be what begins it.
-    if (!OidIsValid(relation) || !t.enabled || !t.counting || !t.has_tables || is_one(settings_table) || is_one(t.objects) ||
-        is_one(t.totals.table) || is_one(t.totals.index) || is_one(t.deltas.table) || is_one(t.deltas.index) ||
-        is_one(t.marks.table) || is_one(t.marks.index) || is_one(t.state)) {
+    if (!OidIsValid(relation) || !t.enabled || !t.counting || !t.has_tables || is_one(settings_table) ||
+        is_one(t.objects) || is_one(t.totals.table) || is_one(t.totals.index) || is_one(t.deltas.table) ||
+        is_one(t.deltas.index) || is_one(t.marks.table) || is_one(t.marks.index) || is_one(t.state)) {
         ++invalidations;
         detail::storage_tables_valid = false;
     }
@@ -62,17 +63,20 @@ struct Column {
     Oid type;
 };
 
-constexpr Column kTotals[] = {
-    {"owner", TEXTOID}, {"bucket", TEXTOID}, {"bytes", NUMERICOID}, {"files", INT8OID}, {"changed_at", TIMESTAMPTZOID}};
-constexpr Column kDeltas[] = {
-    {"owner", TEXTOID}, {"bucket", TEXTOID}, {"bytes", INT8OID}, {"files", INT8OID}, {"changed_at", TIMESTAMPTZOID}};
+constexpr Column kTotals[] = {{"owner", TEXTOID},
+                              {"bucket", TEXTOID},
+                              {"bytes", NUMERICOID},
+                              {"files", INT8OID},
+                              {"changed_at", TIMESTAMPTZOID}};
+constexpr Column kDeltas[] = {{"owner", TEXTOID},
+                              {"bucket", TEXTOID},
+                              {"bytes", INT8OID},
+                              {"files", INT8OID},
+                              {"changed_at", TIMESTAMPTZOID}};
 constexpr Column kMarks[] = {{"owner", TEXTOID}, {"reason", TEXTOID}, {"marked_at", TIMESTAMPTZOID}};
-constexpr Column kState[] = {{"singleton", BOOLOID}, {"populated_at", TIMESTAMPTZOID}, {"covers", XID8OID}, {"fingerprint", INT8OID}};
-constexpr Column kSettings[] = {{"singleton", BOOLOID},
-                                {"objects_schema", TEXTOID},
-                                {"objects_table", TEXTOID},
-                                {"usage_schema", TEXTOID},
-                                {"usage_table", TEXTOID}};
+constexpr Column kState[] = {
+    {"singleton", BOOLOID}, {"populated_at", TIMESTAMPTZOID}, {"covers", XID8OID}, {"fingerprint", INT8OID}};
+constexpr Column kSettings[] = {{"singleton", BOOLOID}, {"usage_schema", TEXTOID}, {"usage_table", TEXTOID}};
 
 /// A table of the extension's own, as it was made: anything else is left alone.
 template <std::size_t kCount>
@@ -136,10 +140,8 @@ bool read_settings(Oid schema, StorageTables& found) {
     HeapTuple row = systable_getnext(scan);
     if (HeapTupleIsValid(row)) {
         const TupleDesc description = RelationGetDescr(settings);
-        take_name(row, 2, description, found.objects_schema);
-        take_name(row, 3, description, found.objects_table);
-        take_name(row, 4, description, found.usage_schema);
-        take_name(row, 5, description, found.usage_table);
+        take_name(row, 2, description, found.usage_schema);
+        take_name(row, 3, description, found.usage_table);
         found.enabled = true;
     }
     systable_endscan(scan);
@@ -177,7 +179,8 @@ bool add_triggers(Oid table, Oid function, Fingerprint& fingerprint) {
     while (HeapTuple tuple = systable_getnext(scan)) {
         const auto* row = reinterpret_cast<Form_pg_trigger>(GETSTRUCT(tuple));
         const char* name = NameStr(row->tgname);
-        if (std::strcmp(name, kStorageRowTrigger) != 0 && std::strcmp(name, kStorageTruncateTrigger) != 0) continue;
+        if (std::strcmp(name, kStorageRowTrigger) != 0 && std::strcmp(name, kStorageTruncateTrigger) != 0)
+            continue;
         if (row->tgfoid != function || row->tgenabled != TRIGGER_FIRES_ALWAYS) continue;
         ++count;
         fingerprint.add(row->oid);
@@ -188,10 +191,29 @@ bool add_triggers(Oid table, Oid function, Fingerprint& fingerprint) {
     return count == 2;
 }
 
+/// The table that has the triggers; of several, which somebody must have made by hand, none is it for certain.
+Oid find_objects(Oid function, bool& is_certain) {
+    Oid found = InvalidOid;
+    is_certain = true;
+    const List* triggers = triggers_of(function);
+    for (int i = 0; i < list_length(triggers); ++i) {
+        Oid table = InvalidOid;
+        NameData name;
+        if (!look_up_trigger(list_nth_oid(triggers, i), table, name) ||
+            (std::strcmp(NameStr(name), kStorageRowTrigger) != 0 &&
+             std::strcmp(NameStr(name), kStorageTruncateTrigger) != 0))
+            continue;
+        is_certain = is_certain && (!OidIsValid(found) || found == table);
+        found = table;
+    }
+    return found;
+}
+
 /// The table whose objects are counted.
 void look_at_objects(StorageTables& found) {
-    const Oid schema = get_namespace_oid(NameStr(found.objects_schema), true);
-    const Oid oid = OidIsValid(schema) ? get_relname_relid(NameStr(found.objects_table), schema) : InvalidOid;
+    const Oid function = storage_trigger_function();
+    bool is_certain = true;
+    const Oid oid = find_objects(function, is_certain);
     Relation objects = OidIsValid(oid) ? try_relation_open(oid, AccessShareLock) : nullptr;
     if (objects == nullptr) return;
     const char* fault = nullptr;
@@ -200,7 +222,7 @@ void look_at_objects(StorageTables& found) {
         found.objects = oid;
         Fingerprint fingerprint;
         fingerprint.add(oid);
-        found.counting = add_triggers(oid, storage_trigger_function(), fingerprint);
+        found.counting = add_triggers(oid, function, fingerprint) && is_certain;
         for (const AttrNumber column :
              {found.shape.bucket_id, found.shape.metadata, found.shape.owner_id, found.shape.owner})
             fingerprint.add_column(oid, column);
@@ -243,16 +265,10 @@ const StorageTables& detail::look_storage_tables_up() {
 const StorageTables& lock_storage_objects() {
     for (;;) {
         const Oid objects = storage_tables().objects;
-        if (!storage_tables().enabled) {
-            ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("storage usage is not being counted"),
-                            errhint("SELECT enable_storage_usage_cache();")));
-        }
-        if (!OidIsValid(objects)) {
+        if (!storage_tables().enabled || !OidIsValid(objects)) {
             ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                            errmsg("the table whose objects are counted, %s, is not what it was",
-                                   quote_qualified_identifier(NameStr(storage_tables().objects_schema),
-                                                              NameStr(storage_tables().objects_table))),
-                            errhint("Call enable_storage_usage_cache for the table of objects.")));
+                            errmsg("storage usage is not being counted"),
+                            errhint("SELECT enable_storage_usage_cache();")));
         }
         LockRelationOid(objects, AccessShareLock);
         // While it waited, another may have become it.

@@ -1,5 +1,7 @@
 // handle_storage_change(): the triggers on the table of objects. They look at each row that is written and at TRUNCATE, and never fail whoever writes.
 
+#include "api/context.hpp"
+#include "api/storage_listing.hpp"
 #include "api/storage_pending.hpp"
 #include "api/storage_recompute.hpp"
 #include "api/storage_tables.hpp"
@@ -76,11 +78,19 @@ void handle_row(const TriggerData& data, const ObjectShape& shape) {
         change.before = data.tg_trigtuple;
         if (TRIGGER_FIRED_BY_UPDATE(data.tg_event)) change.after = data.tg_newtuple;
     }
-    if (look(change, shape, RelationGetDescr(data.tg_relation))) {
-        count_storage_row(change.old_or_null(), change.new_or_null(), command_of(change));
-    } else {
+    const core::Id128 space = space_id();
+    if (!look(change, shape, RelationGetDescr(data.tg_relation))) {
         lose_storage_row();
+        invalidate_listings(space);
+        return;
     }
+    const Share* before = change.old_or_null();
+    const Share* after = change.new_or_null();
+    count_storage_row(before, after, command_of(change));
+    if (before != nullptr) invalidate_listings(space, before->bucket, before->name);
+    const bool has_moved = before == nullptr || after == nullptr || before->bucket != after->bucket ||
+                           before->name != after->name;
+    if (after != nullptr && has_moved) invalidate_listings(space, after->bucket, after->name);
 }
 
 /// The tables, if they say that this trigger is to count; null otherwise, or where that cannot be found out.
@@ -94,8 +104,7 @@ const StorageTables* counting_tables(const TriggerData& data) {
         }
     }
     const StorageTables& tables = detail::storage_tables;
-    const char* wanted =
-        TRIGGER_FIRED_FOR_ROW(data.tg_event) ? kStorageRowTrigger : kStorageTruncateTrigger;
+    const char* wanted = TRIGGER_FIRED_FOR_ROW(data.tg_event) ? kStorageRowTrigger : kStorageTruncateTrigger;
     const bool counts = tables.enabled && tables.objects == RelationGetRelid(data.tg_relation) &&
                         std::strcmp(data.tg_trigger->tgname, wanted) == 0;
     return counts ? &tables : nullptr;
@@ -119,6 +128,7 @@ CACHE_EXT_FUNCTION(handle_storage_change) {
     if (tables == nullptr) return PointerGetDatum(nullptr);
     if (TRIGGER_FIRED_BY_TRUNCATE(data.tg_event)) {
         count_storage_truncated(truncate_storage_sums());
+        invalidate_listings(space_id());
     } else if (TRIGGER_FIRED_FOR_ROW(data.tg_event)) {
         handle_row(data, tables->shape);
     }

@@ -16,8 +16,8 @@ ErrorData* run_attempt(Attempt attempt, const void* body);
 template <class F>
 [[nodiscard]] ErrorData* attempt(F&& body) {
     using Body = std::remove_reference_t<F>;
-    return detail::run_attempt([](const void* it) noexcept { (*static_cast<Body*>(const_cast<void*>(it)))(); },
-                               &body);
+    return detail::run_attempt(
+        [](const void* it) noexcept { (*static_cast<Body*>(const_cast<void*>(it)))(); }, &body);
 }
 
 }  // namespace cache_ext::pg
