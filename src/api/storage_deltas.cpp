@@ -153,10 +153,17 @@ void lose_transaction() {
     want_storage_worker();
 }
 
+const StorageTables& known_tables() {
+    const StorageTables& tables = storage_tables();
+    if (tables.unknown)
+        ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("the settings of the storage usage are locked")));
+    return tables;
+}
+
 /// Marks owners, or everyone where `count` is 0.
 void mark(const std::string_view* owners, int count, const char* reason) {
     ErrorData* error = pg::attempt([=] {
-        const StorageTables& tables = storage_tables();
+        const StorageTables& tables = known_tables();
         if (tables.enabled) insert_marks(tables, owners, count, reason);
     });
     if (error == nullptr) {
@@ -188,7 +195,7 @@ void write_storage_deltas(const StorageSums& sums) {
     if (std::all_of(sums.begin(), sums.end(), [](const BucketSum& sum) { return sum.is_zero(); })) return;
     std::uint32_t count = 0;
     ErrorData* error = pg::attempt([&] {
-        const StorageTables& tables = storage_tables();
+        const StorageTables& tables = known_tables();
         if (tables.enabled) count = insert_deltas(tables, sums);
     });
     if (error == nullptr) {

@@ -78,6 +78,20 @@ constexpr Column kState[] = {
     {"singleton", BOOLOID}, {"populated_at", TIMESTAMPTZOID}, {"covers", XID8OID}, {"fingerprint", INT8OID}};
 constexpr Column kSettings[] = {{"singleton", BOOLOID}, {"usage_schema", TEXTOID}, {"usage_table", TEXTOID}};
 
+/// Set where a look-up did not see everything, because of somebody's lock: then it is made again next time.
+constinit bool incomplete = false;
+
+/// Opens a relation, without waiting for anybody. Null: it is gone, or locked.
+Relation open_at_once(Oid oid) {
+    if (!ConditionalLockRelationOid(oid, AccessShareLock)) {
+        incomplete = true;
+        return nullptr;
+    }
+    Relation relation = try_relation_open(oid, NoLock);
+    if (relation == nullptr) UnlockRelationOid(oid, AccessShareLock);
+    return relation;
+}
+
 /// A table of the extension's own, as it was made: anything else is left alone.
 template <std::size_t kCount>
 Relation open_own(Oid schema, const char* name, const Column (&columns)[kCount]) {
@@ -85,7 +99,7 @@ Relation open_own(Oid schema, const char* name, const Column (&columns)[kCount])
     if (!OidIsValid(oid) || get_rel_relkind(oid) != RELKIND_RELATION ||
         getExtensionOfObject(RelationRelationId, oid) != get_extension_oid("cache_ext", true))
         return nullptr;
-    Relation relation = try_relation_open(oid, AccessShareLock);
+    Relation relation = open_at_once(oid);
     if (relation == nullptr) return nullptr;
     const TupleDesc row = RelationGetDescr(relation);
     bool is_whole = relation->rd_rel->relam == HEAP_TABLE_AM_OID && row->natts >= static_cast<int>(kCount);
@@ -104,7 +118,7 @@ Oid find_owner_index(Oid schema, const char* name, Oid table) {
     const Oid oid = get_relname_relid(name, schema);
     Oid found = InvalidOid;
     if (!OidIsValid(oid) || get_rel_relkind(oid) != RELKIND_INDEX) return found;
-    Relation index = try_relation_open(oid, AccessShareLock);
+    Relation index = open_at_once(oid);
     if (index == nullptr) return found;
     const auto* form = index->rd_index;
     if (form->indrelid == table && form->indisvalid && form->indislive && form->indkey.values[0] == 1 &&
@@ -243,6 +257,7 @@ Oid storage_trigger_function() {
 
 const StorageTables& detail::look_storage_tables_up() {
     const std::uint32_t before = invalidations;
+    incomplete = false;
     StorageTables found{};
     const Oid schema = get_namespace_oid(kInternalSchema, true);
     if (OidIsValid(schema) && pg::current_space().exists && read_settings(schema, found)) {
@@ -257,14 +272,19 @@ const StorageTables& detail::look_storage_tables_up() {
         found.has_tables = OidIsValid(found.totals.table) && OidIsValid(found.deltas.table) &&
                            OidIsValid(found.marks.table) && OidIsValid(found.state);
     }
+    found.unknown = incomplete && !found.enabled;
     storage_tables = found;
-    storage_tables_valid = invalidations == before;
+    storage_tables_valid = invalidations == before && !incomplete;
     return storage_tables;
 }
 
 const StorageTables& lock_storage_objects() {
     for (;;) {
         const Oid objects = storage_tables().objects;
+        if (storage_tables().unknown) {
+            ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+                            errmsg("the settings of the storage usage are locked")));
+        }
         if (!storage_tables().enabled || !OidIsValid(objects)) {
             ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                             errmsg("storage usage is not being counted"),

@@ -21,6 +21,7 @@ struct OwnedTable {
 
 struct StorageTables {
     bool enabled;     ///< there is a table whose objects are to be counted, and this extension counts them
+    bool unknown;     ///< somebody's lock is in the way of finding that out
     bool counting;    ///< its triggers are in place, so that the sums may be believed
     bool has_tables;  ///< and so are the tables that the sums are kept in
     Oid objects;

@@ -104,6 +104,10 @@ const StorageTables* counting_tables(const TriggerData& data) {
         }
     }
     const StorageTables& tables = detail::storage_tables;
+    if (tables.unknown) {
+        lose_storage_row();
+        return nullptr;
+    }
     const char* wanted = TRIGGER_FIRED_FOR_ROW(data.tg_event) ? kStorageRowTrigger : kStorageTruncateTrigger;
     const bool counts = tables.enabled && tables.objects == RelationGetRelid(data.tg_relation) &&
                         std::strcmp(data.tg_trigger->tgname, wanted) == 0;

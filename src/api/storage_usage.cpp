@@ -61,10 +61,12 @@ public:
                                    PointerGetDatum(value));
         }
         const int keys = of == Of::kAll ? 0 : 1;
+        const bool by_index =
+            keys > 0 && OidIsValid(table.index) && ConditionalLockRelationOid(table.index, AccessShareLock);
         // A scan of the heap knows no search for nulls.
-        by_hand_ = of == Of::kNobody && !OidIsValid(table.index);
-        scan_ = systable_beginscan(relation_, table.index, keys > 0 && OidIsValid(table.index), snapshot,
-                                   by_hand_ ? 0 : keys, &key);
+        by_hand_ = of == Of::kNobody && !by_index;
+        scan_ = systable_beginscan(relation_, table.index, by_index, snapshot, by_hand_ ? 0 : keys, &key);
+        if (by_index) UnlockRelationOid(table.index, AccessShareLock);
     }
 
     HeapTuple next() {
