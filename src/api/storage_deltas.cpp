@@ -156,7 +156,8 @@ void lose_transaction() {
 const StorageTables& known_tables() {
     const StorageTables& tables = storage_tables();
     if (tables.unknown)
-        ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("the settings of the storage usage are locked")));
+        ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+                        errmsg("the settings of the storage usage are locked")));
     return tables;
 }
 
