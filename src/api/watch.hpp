@@ -81,9 +81,6 @@ const Trigger* find_trigger(const WatchTriggers& triggers, const char* name) noe
 /// CREATE TRIGGER takes.
 void put_watch(Oid relation, char kind, const WatchSpec& spec, WatchRole role, const WatchTriggers& present);
 
-/// Drops a trigger. Takes the lock that DROP TRIGGER takes.
-void drop_watch_trigger(Oid trigger);
-
 /// Makes copies of a table's watches on all tables below it, or makes them anew. Takes the lock that CREATE TRIGGER takes on each.
 void copy_to_members(Oid relation);
 

@@ -11,6 +11,7 @@
 #include "core/prepared.hpp"
 #include "core/replica.hpp"
 #include "core/session.hpp"
+#include "core/storage_book.hpp"
 #include "core/store.hpp"
 #include "core/watches.hpp"
 
@@ -32,7 +33,7 @@ struct RegionOptions {
 // NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): so its order is that of what belongs together
 struct RegionHeader {
     static constexpr std::uint64_t kMagic = 0x7478655f65686361ULL;
-    static constexpr std::uint32_t kLayoutVersion = 6;
+    static constexpr std::uint32_t kLayoutVersion = 7;
 
     std::uint64_t magic;
     std::uint32_t layout_version;
@@ -50,6 +51,7 @@ struct RegionHeader {
     std::atomic<std::uint32_t> replicated_claimed;  ///< how many of `replicated`
     Replica replica;
     Duties duties;
+    StorageBook storage;
     std::atomic<std::uint64_t> counted_before[static_cast<std::size_t>(
         Counter::kCount)];                 ///< totals when statistics were last reset
     std::atomic<Timestamp> counted_since;  ///< when that was; 0 = never
@@ -81,6 +83,7 @@ public:
     RegionHeader& header() const noexcept { return *reinterpret_cast<RegionHeader*>(base_.p); }
     Clock& clock() const noexcept { return header().clock; }
     Duties& duties() const noexcept { return header().duties; }
+    StorageBook& storage() const noexcept { return header().storage; }
     Flights& flights() const noexcept { return header().flights; }
     Store& store() const noexcept { return header().store; }
     Watches& watches() const noexcept { return header().watches; }

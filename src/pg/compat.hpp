@@ -6,6 +6,7 @@
 #include "pg/prelude.hpp"
 
 extern "C" {
+#include "nodes/execnodes.h"
 #include "nodes/parsenodes.h"
 #include "access/htup_details.h"
 #include "access/tupdesc.h"
@@ -29,6 +30,13 @@ namespace cache_ext::pg {
 /// did. Writes by any means are known (DML, COPY, cascades, TRUNCATE, REFRESH, logical replication), to tables kept as heaps and while track_counts
 /// was on. A relation may be asked about twice. Only in a transaction.
 [[nodiscard]] bool any_written_relation(bool (*test)(void* context, Oid relation), void* context);
+
+/// How many rows of a relation the current transaction has inserted, updated and deleted and not rolled back: the sum, by the same book. A TRUNCATE takes away what
+/// its own savepoint counted before it.
+[[nodiscard]] std::int64_t written_rows(Oid relation);
+
+/// Makes the index entries of a row that was just inserted into an open result relation.
+void insert_index_entries(ResultRelInfo* relation, TupleTableSlot* row, EState* state);
 
 /// Makes a minimal tuple, in the current memory context.
 [[nodiscard]] MinimalTuple form_minimal_tuple(TupleDesc row, Datum* values, bool* nulls);

@@ -1,0 +1,62 @@
+#include "api/make_trigger.hpp"
+
+extern "C" {
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
+#include "nodes/makefuncs.h"
+#include "utils/lsyscache.h"
+}
+
+namespace cache_ext::api {
+
+namespace {
+
+constexpr char kOldRows[] = "cache_ext_old_rows";
+constexpr char kNewRows[] = "cache_ext_new_rows";
+
+TriggerTransition* transition(const char* name, bool is_new) {
+    auto* node = makeNode(TriggerTransition);
+    node->name = pstrdup(name);
+    node->isNew = is_new;
+    node->isTable = true;
+    return node;
+}
+
+}  // namespace
+
+void make_trigger(Oid relation, const TriggerPlan& plan, Oid function, List* arguments) {
+    auto* statement = makeNode(CreateTrigStmt);
+    statement->replace = true;
+    statement->trigname = pstrdup(plan.name);
+    statement->relation =
+        makeRangeVar(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation), -1);
+    statement->args = arguments;
+    statement->row = plan.row;
+    statement->timing = TRIGGER_TYPE_AFTER;
+    statement->events = static_cast<int16>(plan.events);
+    if (plan.old_rows)
+        statement->transitionRels = lappend(statement->transitionRels, transition(kOldRows, false));
+    if (plan.new_rows)
+        statement->transitionRels = lappend(statement->transitionRels, transition(kNewRows, true));
+
+    // The functions are nobody's to execute. Whether the caller may do this has been asked before.
+    Oid user = InvalidOid;
+    int context = 0;
+    GetUserIdAndSecContext(&user, &context);
+    SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
+    CreateTriggerFiringOn(statement, nullptr, relation, InvalidOid, InvalidOid, InvalidOid, function, InvalidOid,
+                          nullptr, false, false, plan.fires);
+    SetUserIdAndSecContext(user, context);
+    CommandCounterIncrement();
+}
+
+void drop_trigger(Oid trigger) {
+    const ObjectAddress address{TriggerRelationId, trigger, 0};
+    performDeletion(&address, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
+    CommandCounterIncrement();
+}
+
+}  // namespace cache_ext::api
