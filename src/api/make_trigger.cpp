@@ -47,8 +47,8 @@ void make_trigger(Oid relation, const TriggerPlan& plan, Oid function, List* arg
     int context = 0;
     GetUserIdAndSecContext(&user, &context);
     SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
-    CreateTriggerFiringOn(statement, nullptr, relation, InvalidOid, InvalidOid, InvalidOid, function, InvalidOid,
-                          nullptr, false, false, plan.fires);
+    CreateTriggerFiringOn(statement, nullptr, relation, InvalidOid, InvalidOid, InvalidOid, function,
+                          InvalidOid, nullptr, false, false, plan.fires);
     SetUserIdAndSecContext(user, context);
     CommandCounterIncrement();
 }

@@ -128,7 +128,8 @@ std::uint32_t insert_deltas(const StorageTables& tables, const StorageSums& sums
     return count;
 }
 
-void insert_marks(const StorageTables& tables, const std::string_view* owners, int count, const char* reason) {
+void insert_marks(const StorageTables& tables, const std::string_view* owners, int count,
+                  const char* reason) {
     pg::testing::fail(pg::testing::Fault::kStorageMarks);
     Inserter table = Inserter::open(tables.marks.table);
     Row row = Row::make(table.columns());
@@ -163,9 +164,10 @@ void mark(const std::string_view* owners, int count, const char* reason) {
         return;
     }
     lose_transaction();
-    ereport(WARNING, (errcode(error->sqlerrcode),
-                      errmsg("could not note that the storage usage has to be recomputed: %s", error->message),
-                      errdetail("Until it is, it is added up for each call.")));
+    ereport(WARNING,
+            (errcode(error->sqlerrcode),
+             errmsg("could not note that the storage usage has to be recomputed: %s", error->message),
+             errdetail("Until it is, it is added up for each call.")));
     FreeErrorData(error);
 }
 
@@ -194,9 +196,9 @@ void write_storage_deltas(const StorageSums& sums) {
         if (pg::region().storage().add_deltas(own_place(), count)) worker::wake_for_storage();
         return;
     }
-    ereport(WARNING,
-            (errcode(error->sqlerrcode), errmsg("could not count a change of the storage usage: %s", error->message),
-             errdetail("It is marked, and will be recomputed.")));
+    ereport(WARNING, (errcode(error->sqlerrcode),
+                      errmsg("could not count a change of the storage usage: %s", error->message),
+                      errdetail("It is marked, and will be recomputed.")));
     FreeErrorData(error);
     std::string_view owners[kMarkedOwners];
     mark(owners, owners_of(sums, owners), "changes that could not be written down");

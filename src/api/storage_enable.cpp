@@ -39,10 +39,10 @@ namespace cache_ext::api {
 namespace {
 
 constexpr TriggerPlan kRowTrigger = {
-    kStorageRowTrigger, true, TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE, false, false,
+    kStorageRowTrigger,  true, TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE, false, false,
     TRIGGER_FIRES_ALWAYS};
-constexpr TriggerPlan kTruncateTrigger = {
-    kStorageTruncateTrigger, false, TRIGGER_TYPE_TRUNCATE, false, false, TRIGGER_FIRES_ALWAYS};
+constexpr TriggerPlan kTruncateTrigger = {kStorageTruncateTrigger, false, TRIGGER_TYPE_TRUNCATE, false, false,
+                                          TRIGGER_FIRES_ALWAYS};
 
 [[noreturn]] void raise_kind(Relation relation, const char* what, const char* hint) {
     ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
@@ -71,15 +71,17 @@ void check_kind(Relation relation) {
     if (relation->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
         raise_kind(relation, "temporary table", kOnlyTables);
     if (relation->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED)
-        raise_kind(relation, "unlogged table", "After a crash it is empty, and no trigger tells: ALTER TABLE … SET LOGGED.");
+        raise_kind(relation, "unlogged table",
+                   "After a crash it is empty, and no trigger tells: ALTER TABLE … SET LOGGED.");
     if (relation->rd_rel->relispartition) raise_kind(relation, "partition", kOnlyTables);
     if (has_superclass(RelationGetRelid(relation)) || has_subclass(RelationGetRelid(relation)))
         raise_kind(relation, "table with inheritance", kOnlyTables);
     if (relation->rd_rel->relam != HEAP_TABLE_AM_OID)
         raise_kind(relation, "table that is not a heap", kOnlyTables);
     if (IsCatalogRelation(relation)) {
-        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-                        errmsg("permission denied: \"%s\" is a system catalog", RelationGetRelationName(relation))));
+        ereport(ERROR,
+                (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                 errmsg("permission denied: \"%s\" is a system catalog", RelationGetRelationName(relation))));
     }
 }
 
@@ -94,11 +96,12 @@ void check_shape(Relation relation) {
     ObjectShape shape;
     const char* fault = nullptr;
     if (find_shape(RelationGetDescr(relation), shape, fault)) return;
-    ereport(ERROR,
-            (errcode(ERRCODE_UNDEFINED_COLUMN),
-             errmsg("table \"%s\" is not of the shape of storage.objects: %s", RelationGetRelationName(relation), fault),
-             errhint("It needs bucket_id and name of type text, metadata of type jsonb, and owner_id or owner of type "
-                     "text or uuid.")));
+    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
+                    errmsg("table \"%s\" is not of the shape of storage.objects: %s",
+                           RelationGetRelationName(relation), fault),
+                    errhint("It needs bucket_id and name of type text, metadata of type jsonb, and owner_id "
+                            "or owner of type "
+                            "text or uuid.")));
 }
 
 /// Makes a trigger unless it is there as it has to be.
@@ -117,7 +120,8 @@ void put_trigger(Relation relation, const TriggerPlan& plan) {
 /// Drops the triggers of a table, if it has them.
 void drop_triggers(Oid table) {
     for (const char* name : {kStorageRowTrigger, kStorageTruncateTrigger}) {
-        if (const Oid trigger = get_trigger_oid(table, name, true); OidIsValid(trigger)) drop_trigger(trigger);
+        if (const Oid trigger = get_trigger_oid(table, name, true); OidIsValid(trigger))
+            drop_trigger(trigger);
     }
 }
 
@@ -131,7 +135,8 @@ void write_settings(const char* table, const void* context) {
     Oid types[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID};
     Datum values[] = {settings.names[0], settings.names[1], settings.names[2], settings.names[3]};
     worker::execute_write(
-        psprintf("INSERT INTO %s (objects_schema, objects_table, usage_schema, usage_table) VALUES ($1, $2, $3, $4)"
+        psprintf("INSERT INTO %s (objects_schema, objects_table, usage_schema, usage_table) VALUES ($1, $2, "
+                 "$3, $4)"
                  " ON CONFLICT (singleton) DO UPDATE SET objects_schema = excluded.objects_schema,"
                  " objects_table = excluded.objects_table, usage_schema = excluded.usage_schema,"
                  " usage_table = excluded.usage_table",
@@ -153,7 +158,8 @@ Oid find_settings() {
 Relation open_objects(Oid table) {
     Relation relation = try_relation_open(table, ShareRowExclusiveLock);
     if (relation == nullptr)
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", table)));
+        ereport(ERROR,
+                (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", table)));
     return relation;
 }
 
@@ -162,8 +168,10 @@ Relation open_objects(Oid table) {
 CACHE_EXT_FUNCTION(enable_storage_usage_cache) {
     PreventCommandIfReadOnly("enable_storage_usage_cache()");
     if (PG_ARGISNULL(0)) {
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("there is no table of objects"),
-                        errhint("Pass the table; without an argument it is storage.objects, which does not exist.")));
+        ereport(
+            ERROR,
+            (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("there is no table of objects"),
+             errhint("Pass the table; without an argument it is storage.objects, which does not exist.")));
     }
     const Oid table = PG_GETARG_OID(0);
     check_privileges(table, ACL_TRIGGER | ACL_SELECT,
@@ -183,8 +191,8 @@ CACHE_EXT_FUNCTION(enable_storage_usage_cache) {
     }
 
     const UsageTable usage = prepare_usage_table();
-    const Settings settings{{CStringGetTextDatum(schema), CStringGetTextDatum(name), CStringGetTextDatum(usage.schema),
-                             CStringGetTextDatum(usage.name)}};
+    const Settings settings{{CStringGetTextDatum(schema), CStringGetTextDatum(name),
+                             CStringGetTextDatum(usage.schema), CStringGetTextDatum(usage.name)}};
     worker::write_as_owner(find_settings(), write_settings, &settings);
     announce_storage_tables();
     worker::want_for_storage();
@@ -206,13 +214,16 @@ CACHE_EXT_FUNCTION(disable_storage_usage_cache) {
     if (tables.has_tables) forget_storage_sums(tables);
     worker::write_as_owner(
         find_settings(),
-        [](const char* table, const void* /*context*/) { worker::execute_write(psprintf("DELETE FROM %s", table)); },
+        [](const char* table, const void* /*context*/) {
+            worker::execute_write(psprintf("DELETE FROM %s", table));
+        },
         nullptr);
     announce_storage_tables();
     if (NameStr(tables.usage_table)[0] != '\0') {
-        ereport(NOTICE, (errmsg("table %s stays as it is", quote_qualified_identifier(NameStr(tables.usage_schema),
-                                                                                     NameStr(tables.usage_table))),
-                         errhint("Drop it if nothing needs it.")));
+        ereport(NOTICE,
+                (errmsg("table %s stays as it is", quote_qualified_identifier(NameStr(tables.usage_schema),
+                                                                              NameStr(tables.usage_table))),
+                 errhint("Drop it if nothing needs it.")));
     }
     PG_RETURN_BOOL(true);
 }

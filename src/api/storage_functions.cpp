@@ -114,7 +114,8 @@ CACHE_EXT_FUNCTION(refresh_storage_usage_cache) {
     const StorageTables tables = lock_storage_objects();
     const std::string_view* owner = user.empty() ? nullptr : &user;
     // Where that cannot be done now, whoever can does it.
-    if (recompute_storage(tables, owner) != Recomputed::kDone) write_storage_mark(owner, "refresh_storage_usage_cache");
+    if (recompute_storage(tables, owner) != Recomputed::kDone)
+        write_storage_mark(owner, "refresh_storage_usage_cache");
     PG_RETURN_VOID();
 }
 

@@ -48,8 +48,8 @@ void add_user(Rows& rows, const BucketSum* const* begin, const BucketSum* const*
         files += (*at)->files;
     }
     accumArrayResult(rows.users,
-                     PointerGetDatum(cstring_to_text_with_len(owner.data(), static_cast<int>(owner.size()))), false,
-                     TEXTOID, memory);
+                     PointerGetDatum(cstring_to_text_with_len(owner.data(), static_cast<int>(owner.size()))),
+                     false, TEXTOID, memory);
     accumArrayResult(rows.bytes, Int64GetDatum(clamp_to_bigint(bytes)), false, INT8OID, memory);
     accumArrayResult(rows.files, Int64GetDatum(files), false, INT8OID, memory);
     accumArrayResult(rows.buckets, CStringGetTextDatum(buckets_as_json(begin, end)), false, TEXTOID, memory);
@@ -78,7 +78,8 @@ void write_rows(const char* table, const void* context) {
         5, types, values);
     if (!w.all) return;
     worker::execute_write(
-        psprintf("UPDATE %s SET total_bytes = 0, file_count = 0, buckets = '{}', last_calculated_at = clock_timestamp()"
+        psprintf("UPDATE %s SET total_bytes = 0, file_count = 0, buckets = '{}', last_calculated_at = "
+                 "clock_timestamp()"
                  " WHERE (total_bytes <> 0 OR file_count <> 0) AND user_id <> ALL ($1::uuid[])",
                  table),
         1, types, values);
@@ -106,7 +107,8 @@ char* buckets_as_json(const BucketSum* const* begin, const BucketSum* const* end
         if (json.len > 1) appendStringInfoString(&json, ", ");
         escape_json(&json, pnstrdup(sum.bucket().data(), sum.bucket().size()));
         appendStringInfo(&json, ": {\"total_bytes\": %lld, \"file_count\": %lld}",
-                         static_cast<long long>(clamp_to_bigint(sum.bytes)), static_cast<long long>(sum.files));
+                         static_cast<long long>(clamp_to_bigint(sum.bytes)),
+                         static_cast<long long>(sum.files));
     }
     appendStringInfoChar(&json, '}');
     return json.data;
@@ -115,7 +117,8 @@ char* buckets_as_json(const BucketSum* const* begin, const BucketSum* const* end
 void mirror_storage_usage(const StorageTables& tables, const StorageSums& usage, bool all) {
     if (NameStr(tables.usage_table)[0] == '\0') return;
     const Oid schema = get_namespace_oid(NameStr(tables.usage_schema), true);
-    const Oid table = OidIsValid(schema) ? get_relname_relid(NameStr(tables.usage_table), schema) : InvalidOid;
+    const Oid table =
+        OidIsValid(schema) ? get_relname_relid(NameStr(tables.usage_table), schema) : InvalidOid;
     if (!OidIsValid(table) || get_rel_relkind(table) != RELKIND_RELATION ||
         !ConditionalLockRelationOid(table, RowExclusiveLock))
         return;
@@ -144,8 +147,9 @@ void mirror_storage_usage(const StorageTables& tables, const StorageSums& usage,
     ErrorData* error = try_to_write(table, writing);
     for (int i = 1; i <= rows.count && error != nullptr; ++i) {
         if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION) {
-            ereport(WARNING, (errcode(error->sqlerrcode),
-                              errmsg("could not write to \"%s\": %s", NameStr(tables.usage_table), error->message)));
+            ereport(WARNING,
+                    (errcode(error->sqlerrcode),
+                     errmsg("could not write to \"%s\": %s", NameStr(tables.usage_table), error->message)));
             return;
         }
         // One of them is of a user who is gone.

@@ -36,7 +36,7 @@ bool ask(const char* sql) {
         elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(result));
     bool is_null = true;
     const bool answer = SPI_processed == 1 && DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
-                                                                          SPI_tuptable->tupdesc, 1, &is_null));
+                                                                         SPI_tuptable->tupdesc, 1, &is_null));
     return answer && !is_null;
 }
 
@@ -61,12 +61,11 @@ bool has_users() {
     return id != InvalidAttrNumber && get_atttype(users, id) == UUIDOID;
 }
 
-constexpr char kForeignKey[] =
-    "FOREIGN KEY (user_id) REFERENCES auth.users (id) ON DELETE CASCADE";
+constexpr char kForeignKey[] = "FOREIGN KEY (user_id) REFERENCES auth.users (id) ON DELETE CASCADE";
 
 bool may_refer_to_users() {
-    return has_users() && pg_class_aclcheck(get_relname_relid("users", get_namespace_oid("auth", false)), GetUserId(),
-                                            ACL_REFERENCES) == ACLCHECK_OK;
+    return has_users() && pg_class_aclcheck(get_relname_relid("users", get_namespace_oid("auth", false)),
+                                            GetUserId(), ACL_REFERENCES) == ACLCHECK_OK;
 }
 
 struct Column {
@@ -80,13 +79,15 @@ constexpr Column kColumns[] = {{"total_bytes", "bigint NOT NULL DEFAULT 0"},
                                {"last_calculated_at", "timestamptz"}};
 
 void make_table(const char* table) {
-    execute(psprintf("CREATE TABLE %s (user_id uuid PRIMARY KEY, total_bytes bigint NOT NULL DEFAULT 0,"
-                     " file_count bigint NOT NULL DEFAULT 0, buckets jsonb NOT NULL DEFAULT '{}',"
-                     " last_calculated_at timestamptz%s%s)",
-                     table, may_refer_to_users() ? ", " : "", may_refer_to_users() ? kForeignKey : ""));
-    execute(psprintf("COMMENT ON TABLE %s IS 'storage usage by user, as of the last time that cache_ext wrote it down;"
-                     " get_user_storage_usage() tells it as it is'",
-                     table));
+    execute(
+        psprintf("CREATE TABLE %s (user_id uuid PRIMARY KEY, total_bytes bigint NOT NULL DEFAULT 0,"
+                 " file_count bigint NOT NULL DEFAULT 0, buckets jsonb NOT NULL DEFAULT '{}',"
+                 " last_calculated_at timestamptz%s%s)",
+                 table, may_refer_to_users() ? ", " : "", may_refer_to_users() ? kForeignKey : ""));
+    execute(psprintf(
+        "COMMENT ON TABLE %s IS 'storage usage by user, as of the last time that cache_ext wrote it down;"
+        " get_user_storage_usage() tells it as it is'",
+        table));
     execute(psprintf("ALTER TABLE %s ENABLE ROW LEVEL SECURITY", table));
     // What default privileges have just granted.
     execute(psprintf("REVOKE ALL ON %s FROM PUBLIC", table));
@@ -95,13 +96,13 @@ void make_table(const char* table) {
     }
     if (has_role("service_role")) {
         execute(psprintf("GRANT ALL ON %s TO service_role", table));
-        execute(psprintf("CREATE POLICY \"all for service_role\" ON %s TO service_role USING (true) WITH CHECK (true)",
-                         table));
+        execute(psprintf(
+            "CREATE POLICY \"all for service_role\" ON %s TO service_role USING (true) WITH CHECK (true)",
+            table));
     }
     if (has_role("authenticated")) {
         execute(psprintf("GRANT SELECT ON %s TO authenticated", table));
-        const bool has_uid =
-            ask("SELECT pg_catalog.to_regprocedure('auth.uid()') IS NOT NULL");
+        const bool has_uid = ask("SELECT pg_catalog.to_regprocedure('auth.uid()') IS NOT NULL");
         execute(psprintf(
             "CREATE POLICY \"own row\" ON %s FOR SELECT TO authenticated USING (%s)", table,
             has_uid ? "user_id OPERATOR(pg_catalog.=) (SELECT auth.uid())"
@@ -117,15 +118,17 @@ void adopt_table(Oid oid, const char* table) {
     const bool has_security = relation->rd_rel->relrowsecurity;
     relation_close(relation, AccessShareLock);
     const AttrNumber user = get_attnum(oid, "user_id");
-    const bool fits = kind == RELKIND_RELATION && user != InvalidAttrNumber && get_atttype(oid, user) == UUIDOID &&
-                      ask(psprintf("SELECT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = %u AND"
-                                   " i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indnkeyatts = 1"
-                                   " AND i.indkey[0] = %d)",
-                                   oid, user));
+    const bool fits =
+        kind == RELKIND_RELATION && user != InvalidAttrNumber && get_atttype(oid, user) == UUIDOID &&
+        ask(psprintf("SELECT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = %u AND"
+                     " i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indnkeyatts = 1"
+                     " AND i.indkey[0] = %d)",
+                     oid, user));
     if (!fits) {
-        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("%s cannot be used for the storage usage", table),
-                        errdetail("It is no table with a unique column \"user_id\" of type uuid."),
-                        errhint("Rename it, or give it that column as its primary key.")));
+        ereport(ERROR,
+                (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("%s cannot be used for the storage usage", table),
+                 errdetail("It is no table with a unique column \"user_id\" of type uuid."),
+                 errhint("Rename it, or give it that column as its primary key.")));
     }
     for (const Column& column : kColumns) {
         if (get_attnum(oid, column.name) == InvalidAttrNumber)
@@ -136,9 +139,10 @@ void adopt_table(Oid oid, const char* table) {
                          errhint("ALTER TABLE %s ENABLE ROW LEVEL SECURITY", table)));
     }
     if (has_users() &&
-        !ask(psprintf("SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = %u AND c.contype = 'f'"
-                      " AND c.conkey = ARRAY[%d]::smallint[] AND c.confdeltype = 'c')",
-                      oid, user))) {
+        !ask(psprintf(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = %u AND c.contype = 'f'"
+            " AND c.conkey = ARRAY[%d]::smallint[] AND c.confdeltype = 'c')",
+            oid, user))) {
         ereport(NOTICE, (errmsg("rows of deleted users stay in %s", table),
                          errhint("ALTER TABLE %s ADD %s", table, kForeignKey)));
     }
@@ -152,8 +156,8 @@ UsageTable prepare_usage_table() {
     const UsageTable result{get_namespace_name(schema), kTable};
     const char* table = quote_qualified_identifier(result.schema, result.name);
     const int settings = NewGUCNestLevel();
-    (void)set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-                            false);
+    (void)set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+                            true, 0, false);
     SPI_connect();
     if (OidIsValid(found)) {
         adopt_table(found, table);

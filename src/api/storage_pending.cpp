@@ -24,10 +24,11 @@ struct Level {
 
 /// Of this transaction.
 struct State {
-    std::vector<Level> levels;  // from the outermost to the innermost; those that changed nothing are left out
-    bool lost = false;          // no level could be made
-    bool uncounted = false;     // a row was written while the server did not count rows
-    bool ending = false;        // its commit has begun: what is counted now is written down at once
+    std::vector<Level>
+        levels;              // from the outermost to the innermost; those that changed nothing are left out
+    bool lost = false;       // no level could be made
+    bool uncounted = false;  // a row was written while the server did not count rows
+    bool ending = false;     // its commit has begun: what is counted now is written down at once
 };
 
 State state;
@@ -129,8 +130,8 @@ void release(int nesting) noexcept {
         parent.rows += child.rows;
         parent.lost |= child.lost;
         for (const BucketSum& sum : child.sums) {
-            if (!has_memory(parent) || !parent.sums.add(sum.owner(), sum.bucket(), sum.bytes, sum.files,
-                                                        sum.first, sum.last))
+            if (!has_memory(parent) ||
+                !parent.sums.add(sum.owner(), sum.bucket(), sum.bytes, sum.files, sum.first, sum.last))
                 parent.lost = true;
         }
     }

@@ -77,10 +77,13 @@ Datum to_numeric(int128 number) {
         number /= 10;
     } while (number != 0);
     if (is_negative) *--at = '-';
-    return DirectFunctionCall3(numeric_in, CStringGetDatum(at), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+    return DirectFunctionCall3(numeric_in, CStringGetDatum(at), ObjectIdGetDatum(InvalidOid),
+                               Int32GetDatum(-1));
 }
 
-const char* to_text(int128 number) { return DatumGetCString(DirectFunctionCall1(numeric_out, to_numeric(number))); }
+const char* to_text(int128 number) {
+    return DatumGetCString(DirectFunctionCall1(numeric_out, to_numeric(number)));
+}
 
 Datum text_datum(std::string_view text) {
     return PointerGetDatum(cstring_to_text_with_len(text.data(), static_cast<int>(text.size())));
@@ -108,7 +111,9 @@ struct Rows {
     }
     void put() {
         Oid types[] = {TEXTARRAYOID, TEXTARRAYOID, NUMERICARRAYOID, INT8ARRAYOID};
-        const auto array = [](ArrayBuildState* built) { return makeArrayResult(built, CurrentMemoryContext); };
+        const auto array = [](ArrayBuildState* built) {
+            return makeArrayResult(built, CurrentMemoryContext);
+        };
         Datum values[] = {array(owners), array(buckets), array(bytes), array(files)};
         worker::execute_write(
             "INSERT INTO cache_ext_internal.storage_totals (owner, bucket, bytes, files, changed_at)"
@@ -123,12 +128,13 @@ struct Rows {
 void delete_marks(const std::string_view* owner, Snapshot snapshot) {
     Oid types[] = {TEXTOID};
     Datum values[] = {owner != nullptr ? text_datum(*owner) : Datum{0}};
-    SPIPlanPtr plan = SPI_prepare(owner != nullptr
-                                      ? "DELETE FROM cache_ext_internal.storage_marks WHERE owner = $1"
-                                      : "DELETE FROM cache_ext_internal.storage_marks",
-                                  owner != nullptr ? 1 : 0, types);
+    SPIPlanPtr plan =
+        SPI_prepare(owner != nullptr ? "DELETE FROM cache_ext_internal.storage_marks WHERE owner = $1"
+                                     : "DELETE FROM cache_ext_internal.storage_marks",
+                    owner != nullptr ? 1 : 0, types);
     if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-    if (const int result = SPI_execute_snapshot(plan, values, nullptr, snapshot, InvalidSnapshot, false, true, 0);
+    if (const int result =
+            SPI_execute_snapshot(plan, values, nullptr, snapshot, InvalidSnapshot, false, true, 0);
         result < 0)
         elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(result));
 }
@@ -144,8 +150,10 @@ void write_state(const StorageTables& tables, Snapshot snapshot) {
     Datum values[] = {FullTransactionIdGetDatum(FullTransactionIdFromU64(widen(snapshot->xmin))),
                       Int64GetDatum(tables.fingerprint)};
     worker::execute_write(
-        "INSERT INTO cache_ext_internal.storage_state (populated_at, covers, fingerprint) VALUES (clock_timestamp(), $1, $2)"
-        " ON CONFLICT (singleton) DO UPDATE SET populated_at = excluded.populated_at, covers = excluded.covers,"
+        "INSERT INTO cache_ext_internal.storage_state (populated_at, covers, fingerprint) VALUES "
+        "(clock_timestamp(), $1, $2)"
+        " ON CONFLICT (singleton) DO UPDATE SET populated_at = excluded.populated_at, covers = "
+        "excluded.covers,"
         " fingerprint = excluded.fingerprint",
         2, types, values);
 }
@@ -204,8 +212,10 @@ void recompute(Work& work) {
 
 void fold(Work& work) {
     const int result = SPI_execute(
-        "WITH gone AS (DELETE FROM cache_ext_internal.storage_deltas RETURNING owner, bucket, bytes, files, changed_at),"
-        " folded AS (INSERT INTO cache_ext_internal.storage_totals AS t (owner, bucket, bytes, files, changed_at)"
+        "WITH gone AS (DELETE FROM cache_ext_internal.storage_deltas RETURNING owner, bucket, bytes, files, "
+        "changed_at),"
+        " folded AS (INSERT INTO cache_ext_internal.storage_totals AS t (owner, bucket, bytes, files, "
+        "changed_at)"
         " SELECT owner, bucket, sum(bytes), sum(files), max(changed_at) FROM gone GROUP BY owner, bucket"
         " ON CONFLICT (owner, bucket) DO UPDATE"
         " SET bytes = t.bytes + excluded.bytes, files = t.files + excluded.files,"

@@ -138,9 +138,8 @@ Share share_of(const ObjectShape& shape, HeapTuple row, TupleDesc description) {
 }
 
 Share share_of(const ObjectShape& shape, TupleTableSlot* row) {
-    return make_share(shape, [=](AttrNumber column, bool& is_null) {
-        return slot_getattr(row, column, &is_null);
-    });
+    return make_share(shape,
+                      [=](AttrNumber column, bool& is_null) { return slot_getattr(row, column, &is_null); });
 }
 
 bool is_stored_elsewhere(const ObjectShape& shape, HeapTuple row, TupleDesc description) {

@@ -46,7 +46,8 @@ std::uint32_t* StorageSums::cell(std::uint32_t hash, std::string_view owner,
 bool StorageSums::grow() noexcept {
     const int room = room_ == 0 ? kFirstRoom : 2 * room_;
     const auto count = static_cast<Size>(room);
-    auto* sums = static_cast<BucketSum*>(MemoryContextAllocExtended(memory_, count * sizeof(BucketSum), kFlags));
+    auto* sums =
+        static_cast<BucketSum*>(MemoryContextAllocExtended(memory_, count * sizeof(BucketSum), kFlags));
     auto* cells = static_cast<std::uint32_t*>(
         MemoryContextAllocExtended(memory_, 2 * count * sizeof(std::uint32_t), kFlags | MCXT_ALLOC_ZERO));
     if (sums == nullptr || cells == nullptr) {

@@ -1,5 +1,7 @@
 #include "api/storage_tables.hpp"
 
+#include "api/context.hpp"
+#include "api/storage_listing.hpp"
 #include "pg/space.hpp"
 
 extern "C" {
@@ -49,9 +51,9 @@ void forget(Datum /*argument*/, Oid relation) noexcept {
     const StorageTables& t = detail::storage_tables;
     const auto is_one = [&](Oid of) { return of == relation; };
     // While nothing is counted anything may be what begins it.
-    if (!OidIsValid(relation) || !t.enabled || !t.counting || !t.has_tables || is_one(settings_table) || is_one(t.objects) ||
-        is_one(t.totals.table) || is_one(t.totals.index) || is_one(t.deltas.table) || is_one(t.deltas.index) ||
-        is_one(t.marks.table) || is_one(t.marks.index) || is_one(t.state)) {
+    if (!OidIsValid(relation) || !t.enabled || !t.counting || !t.has_tables || is_one(settings_table) ||
+        is_one(t.objects) || is_one(t.totals.table) || is_one(t.totals.index) || is_one(t.deltas.table) ||
+        is_one(t.deltas.index) || is_one(t.marks.table) || is_one(t.marks.index) || is_one(t.state)) {
         ++invalidations;
         detail::storage_tables_valid = false;
     }
@@ -62,12 +64,19 @@ struct Column {
     Oid type;
 };
 
-constexpr Column kTotals[] = {
-    {"owner", TEXTOID}, {"bucket", TEXTOID}, {"bytes", NUMERICOID}, {"files", INT8OID}, {"changed_at", TIMESTAMPTZOID}};
-constexpr Column kDeltas[] = {
-    {"owner", TEXTOID}, {"bucket", TEXTOID}, {"bytes", INT8OID}, {"files", INT8OID}, {"changed_at", TIMESTAMPTZOID}};
+constexpr Column kTotals[] = {{"owner", TEXTOID},
+                              {"bucket", TEXTOID},
+                              {"bytes", NUMERICOID},
+                              {"files", INT8OID},
+                              {"changed_at", TIMESTAMPTZOID}};
+constexpr Column kDeltas[] = {{"owner", TEXTOID},
+                              {"bucket", TEXTOID},
+                              {"bytes", INT8OID},
+                              {"files", INT8OID},
+                              {"changed_at", TIMESTAMPTZOID}};
 constexpr Column kMarks[] = {{"owner", TEXTOID}, {"reason", TEXTOID}, {"marked_at", TIMESTAMPTZOID}};
-constexpr Column kState[] = {{"singleton", BOOLOID}, {"populated_at", TIMESTAMPTZOID}, {"covers", XID8OID}, {"fingerprint", INT8OID}};
+constexpr Column kState[] = {
+    {"singleton", BOOLOID}, {"populated_at", TIMESTAMPTZOID}, {"covers", XID8OID}, {"fingerprint", INT8OID}};
 constexpr Column kSettings[] = {{"singleton", BOOLOID},
                                 {"objects_schema", TEXTOID},
                                 {"objects_table", TEXTOID},
@@ -177,7 +186,8 @@ bool add_triggers(Oid table, Oid function, Fingerprint& fingerprint) {
     while (HeapTuple tuple = systable_getnext(scan)) {
         const auto* row = reinterpret_cast<Form_pg_trigger>(GETSTRUCT(tuple));
         const char* name = NameStr(row->tgname);
-        if (std::strcmp(name, kStorageRowTrigger) != 0 && std::strcmp(name, kStorageTruncateTrigger) != 0) continue;
+        if (std::strcmp(name, kStorageRowTrigger) != 0 && std::strcmp(name, kStorageTruncateTrigger) != 0)
+            continue;
         if (row->tgfoid != function || row->tgenabled != TRIGGER_FIRES_ALWAYS) continue;
         ++count;
         fingerprint.add(row->oid);
@@ -244,7 +254,8 @@ const StorageTables& lock_storage_objects() {
     for (;;) {
         const Oid objects = storage_tables().objects;
         if (!storage_tables().enabled) {
-            ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("storage usage is not being counted"),
+            ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                            errmsg("storage usage is not being counted"),
                             errhint("SELECT enable_storage_usage_cache();")));
         }
         if (!OidIsValid(objects)) {
@@ -265,6 +276,8 @@ void announce_storage_tables() {
     if (OidIsValid(settings_table)) CacheInvalidateRelcacheByRelid(settings_table);
     CommandCounterIncrement();
     detail::storage_tables_valid = false;
+    // What was listed while nobody told of changes, or will be.
+    invalidate_listings(id_of(pg::current_space().id));
 }
 
 void init_storage_tables() { CacheRegisterRelcacheCallback(forget, Datum{0}); }

@@ -27,7 +27,8 @@ struct StorageTables {
     OwnedTable deltas;
     OwnedTable marks;
     Oid state;
-    std::int64_t fingerprint;  ///< of the definitions that decide what is counted: what was computed under others is not believed
+    std::int64_t
+        fingerprint;  ///< of the definitions that decide what is counted: what was computed under others is not believed
     NameData objects_schema;  ///< as they were called when it was enabled
     NameData objects_table;
     NameData usage_schema;  ///< the table for the application; empty: there is none

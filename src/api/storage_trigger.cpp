@@ -1,9 +1,12 @@
 // handle_storage_change(): the triggers on the table of objects. They look at each row that is written and at TRUNCATE, and never fail whoever writes.
 
+#include "api/context.hpp"
+#include "api/storage_listing.hpp"
 #include "api/storage_pending.hpp"
 #include "api/storage_recompute.hpp"
 #include "api/storage_tables.hpp"
 #include "pg/guard.hpp"
+#include "pg/space.hpp"
 #include "pg/subtransaction.hpp"
 #include "pg/testing.hpp"
 
@@ -76,7 +79,11 @@ void handle_row(const TriggerData& data, const ObjectShape& shape) {
         change.before = data.tg_trigtuple;
         if (TRIGGER_FIRED_BY_UPDATE(data.tg_event)) change.after = data.tg_newtuple;
     }
-    if (look(change, shape, RelationGetDescr(data.tg_relation))) {
+    const TupleDesc description = RelationGetDescr(data.tg_relation);
+    for (const HeapTuple row : {change.before, change.after}) {
+        if (row != nullptr) invalidate_listings(id_of(pg::last_space().id), shape, row, description);
+    }
+    if (look(change, shape, description)) {
         count_storage_row(change.old_or_null(), change.new_or_null(), command_of(change));
     } else {
         lose_storage_row();
@@ -89,13 +96,13 @@ const StorageTables* counting_tables(const TriggerData& data) {
         if (ErrorData* error = pg::attempt([] { (void)storage_tables(); }); error != nullptr) {
             warn_lost(error->message);
             FreeErrorData(error);
+            invalidate_listings(id_of(pg::last_space().id));
             lose_storage_row();
             return nullptr;
         }
     }
     const StorageTables& tables = detail::storage_tables;
-    const char* wanted =
-        TRIGGER_FIRED_FOR_ROW(data.tg_event) ? kStorageRowTrigger : kStorageTruncateTrigger;
+    const char* wanted = TRIGGER_FIRED_FOR_ROW(data.tg_event) ? kStorageRowTrigger : kStorageTruncateTrigger;
     const bool counts = tables.enabled && tables.objects == RelationGetRelid(data.tg_relation) &&
                         std::strcmp(data.tg_trigger->tgname, wanted) == 0;
     return counts ? &tables : nullptr;
@@ -118,6 +125,7 @@ CACHE_EXT_FUNCTION(handle_storage_change) {
     const StorageTables* tables = counting_tables(data);
     if (tables == nullptr) return PointerGetDatum(nullptr);
     if (TRIGGER_FIRED_BY_TRUNCATE(data.tg_event)) {
+        invalidate_listings(id_of(pg::last_space().id));
         count_storage_truncated(truncate_storage_sums());
     } else if (TRIGGER_FIRED_FOR_ROW(data.tg_event)) {
         handle_row(data, tables->shape);

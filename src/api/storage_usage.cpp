@@ -47,13 +47,14 @@ public:
     OwnedScan(const OwnedTable& table, const std::string_view* owner, Of of, Snapshot snapshot) {
         // Nobody who reads waits for whoever works on the tables.
         if (!ConditionalLockRelationOid(table.table, AccessShareLock)) {
-            ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("a table that usage is kept in is locked")));
+            ereport(ERROR,
+                    (errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("a table that usage is kept in is locked")));
         }
         relation_ = table_open(table.table, NoLock);
         ScanKeyData key;
         if (of == Of::kNobody) {
-            ScanKeyEntryInitialize(&key, SK_ISNULL | SK_SEARCHNULL, 1, InvalidStrategy, InvalidOid, InvalidOid,
-                                   InvalidOid, Datum{0});
+            ScanKeyEntryInitialize(&key, SK_ISNULL | SK_SEARCHNULL, 1, InvalidStrategy, InvalidOid,
+                                   InvalidOid, InvalidOid, Datum{0});
         } else if (of == Of::kOwner) {
             text* value = cstring_to_text_with_len(owner->data(), static_cast<int>(owner->size()));
             ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ,
@@ -108,7 +109,8 @@ void add_table(const OwnedTable& table, bool is_numeric, const std::string_view*
         const Datum files = scan.get(row, SumColumn::kFiles, is_null[3]);
         const Datum at = scan.get(row, SumColumn::kChangedAt, is_null[4]);
         if (is_null[0] || is_null[1] || is_null[2] || is_null[3]) {
-            ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("a table that usage is kept in holds a null")));
+            ereport(ERROR,
+                    (errcode(ERRCODE_DATA_CORRUPTED), errmsg("a table that usage is kept in holds a null")));
         }
         add_or_raise(sums, text_view(of), text_view(bucket),
                      is_numeric ? to_int128(bytes) : int128{DatumGetInt64(bytes)}, DatumGetInt64(files));
@@ -125,7 +127,8 @@ bool has_mark(const OwnedTable& marks, const std::string_view* owner, OwnedScan:
 }
 
 /// Reads when the sums were computed, and which transactions they cover for certain. False: they were not, or of something else.
-bool read_state(const StorageTables& tables, Snapshot snapshot, TimestampTz& populated_at, std::uint64_t& covers) {
+bool read_state(const StorageTables& tables, Snapshot snapshot, TimestampTz& populated_at,
+                std::uint64_t& covers) {
     OwnedScan scan({tables.state, InvalidOid}, nullptr, OwnedScan::Of::kAll, snapshot);
     HeapTuple row = scan.next();
     bool found = HeapTupleIsValid(row);
@@ -133,10 +136,11 @@ bool read_state(const StorageTables& tables, Snapshot snapshot, TimestampTz& pop
         bool is_null = true;
         populated_at = DatumGetTimestampTz(scan.get(row, StateColumn::kPopulatedAt, is_null));
         if (is_null) populated_at = 0;
-        covers = U64FromFullTransactionId(
-            DatumGetFullTransactionId(scan.get(row, StateColumn::kCovers, is_null)));
+        covers =
+            U64FromFullTransactionId(DatumGetFullTransactionId(scan.get(row, StateColumn::kCovers, is_null)));
         if (is_null) covers = 0;
-        found = DatumGetInt64(scan.get(row, StateColumn::kFingerprint, is_null)) == tables.fingerprint && !is_null;
+        found = DatumGetInt64(scan.get(row, StateColumn::kFingerprint, is_null)) == tables.fingerprint &&
+                !is_null;
     }
     scan.close();
     return found;

@@ -42,8 +42,12 @@ public:
     }
 
     /// Wants the worker. Whether it was not wanted before.
-    bool want(std::int32_t place) noexcept { return !places_[place].wanted.exchange(true, std::memory_order_relaxed); }
-    bool wanted(std::int32_t place) const noexcept { return places_[place].wanted.load(std::memory_order_relaxed); }
+    bool want(std::int32_t place) noexcept {
+        return !places_[place].wanted.exchange(true, std::memory_order_relaxed);
+    }
+    bool wanted(std::int32_t place) const noexcept {
+        return places_[place].wanted.load(std::memory_order_relaxed);
+    }
     std::uint32_t database(std::int32_t place) const noexcept {
         return place == kDatabases - 1 ? 0 : places_[place].database.load(std::memory_order_relaxed);
     }
@@ -62,7 +66,9 @@ public:
         }
     }
     /// Whoever sees that transaction may believe only what was counted anew under a snapshot to which it was finished; 0: there is none.
-    FullXid lost(std::int32_t place) const noexcept { return places_[place].lost.load(std::memory_order_acquire); }
+    FullXid lost(std::int32_t place) const noexcept {
+        return places_[place].lost.load(std::memory_order_acquire);
+    }
 
 private:
     struct Place {

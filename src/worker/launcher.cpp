@@ -227,8 +227,8 @@ extern "C" void cache_ext_launcher_main(Datum /*argument*/) {
             ConfigReloadPending = false;
             ProcessConfigFile(PGC_SIGHUP);
         }
-        const std::int64_t sleep =
-            std::min({pg::adjust_logging(), attend_to_all(), attend_to_warming(kBusyMs, kMostMs), attend_to_storage()});
+        const std::int64_t sleep = std::min({pg::adjust_logging(), attend_to_all(),
+                                             attend_to_warming(kBusyMs, kMostMs), attend_to_storage()});
         WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, static_cast<long>(sleep),
                   PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);

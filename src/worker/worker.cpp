@@ -167,7 +167,8 @@ void tell_wanted_for_storage(bool committed) noexcept {
 
 /// A session's commit: notes the database if there is something of it in the cache, and starts a worker where nobody else does.
 void on_transaction(XactEvent event, void* /*argument*/) noexcept {
-    if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT) tell_wanted_for_storage(event == XACT_EVENT_COMMIT);
+    if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+        tell_wanted_for_storage(event == XACT_EVENT_COMMIT);
     if (event != XACT_EVENT_PRE_COMMIT || pg::detail::session == nullptr || is_worker || IsParallelWorker())
         return;
     if (!pg::detail::space_valid || !pg::detail::space.exists ||
