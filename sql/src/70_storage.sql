@@ -1,14 +1,12 @@
 -- Storage usage.
 
--- Which table's objects are counted, and the application's table of usage. Dumped with the triggers; what is computed is not.
+-- The application's table of usage; the table of objects is the one with the triggers. Dumped with them; what is computed is not.
 CREATE TABLE cache_ext_internal.storage_settings (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
-    objects_schema text NOT NULL,
-    objects_table text NOT NULL,
     usage_schema text NOT NULL,
     usage_table text NOT NULL
 );
-COMMENT ON TABLE cache_ext_internal.storage_settings IS 'which table''s objects are counted, and which table the application reads the usage in';
+COMMENT ON TABLE cache_ext_internal.storage_settings IS 'which table the application reads the usage in, while it is counted';
 SELECT pg_catalog.pg_extension_config_dump('cache_ext_internal.storage_settings', '');
 
 -- Whoever writes them needs no lock but the usual; to give a file's end back, vacuum would take one that stands in the way.

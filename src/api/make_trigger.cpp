@@ -1,13 +1,21 @@
 #include "api/make_trigger.hpp"
 
 extern "C" {
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
+#include "catalog/indexing.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_depend.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "nodes/makefuncs.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 }
 
 namespace cache_ext::api {
@@ -57,6 +65,41 @@ void drop_trigger(Oid trigger) {
     const ObjectAddress address{TriggerRelationId, trigger, 0};
     performDeletion(&address, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
     CommandCounterIncrement();
+}
+
+List* triggers_of(Oid function) {
+    List* triggers = NIL;
+    if (!OidIsValid(function)) return triggers;
+    Relation depend = table_open(DependRelationId, AccessShareLock);
+    ScanKeyData key[2];
+    ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
+                ObjectIdGetDatum(ProcedureRelationId));
+    ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(function));
+    SysScanDesc scan = systable_beginscan(depend, DependReferenceIndexId, true, nullptr, 2, key);
+    for (HeapTuple tuple; HeapTupleIsValid(tuple = systable_getnext(scan));) {
+        const auto* row = reinterpret_cast<Form_pg_depend>(GETSTRUCT(tuple));
+        if (row->classid == TriggerRelationId) triggers = lappend_oid(triggers, row->objid);
+    }
+    systable_endscan(scan);
+    table_close(depend, AccessShareLock);
+    return triggers;
+}
+
+bool look_up_trigger(Oid trigger, Oid& relation, NameData& name) {
+    Relation catalog = table_open(TriggerRelationId, AccessShareLock);
+    ScanKeyData key;
+    ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(trigger));
+    SysScanDesc scan = systable_beginscan(catalog, TriggerOidIndexId, true, nullptr, 1, &key);
+    HeapTuple tuple = systable_getnext(scan);
+    const bool found = HeapTupleIsValid(tuple);
+    if (found) {
+        const auto* row = reinterpret_cast<Form_pg_trigger>(GETSTRUCT(tuple));
+        relation = row->tgrelid;
+        name = row->tgname;
+    }
+    systable_endscan(scan);
+    table_close(catalog, AccessShareLock);
+    return found;
 }
 
 }  // namespace cache_ext::api

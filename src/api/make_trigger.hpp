@@ -26,4 +26,10 @@ void make_trigger(Oid relation, const TriggerPlan& plan, Oid function, List* arg
 /// Drops a trigger, whoever calls. Takes the lock that DROP TRIGGER takes.
 void drop_trigger(Oid trigger);
 
+/// The OIDs of the triggers that call a function.
+List* triggers_of(Oid function);
+
+/// The relation and the name of a trigger. False: it is gone.
+bool look_up_trigger(Oid trigger, Oid& relation, NameData& name);
+
 }  // namespace cache_ext::api

@@ -127,21 +127,20 @@ void drop_triggers(Oid table) {
 
 /// What is to be noted in the settings.
 struct Settings {
-    Datum names[4];
+    Datum schema;
+    Datum table;
 };
 
 void write_settings(const char* table, const void* context) {
     const Settings& settings = *static_cast<const Settings*>(context);
-    Oid types[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID};
-    Datum values[] = {settings.names[0], settings.names[1], settings.names[2], settings.names[3]};
+    Oid types[] = {TEXTOID, TEXTOID};
+    Datum values[] = {settings.schema, settings.table};
     worker::execute_write(
-        psprintf("INSERT INTO %s (objects_schema, objects_table, usage_schema, usage_table) VALUES ($1, $2, "
-                 "$3, $4)"
-                 " ON CONFLICT (singleton) DO UPDATE SET objects_schema = excluded.objects_schema,"
-                 " objects_table = excluded.objects_table, usage_schema = excluded.usage_schema,"
-                 " usage_table = excluded.usage_table",
-                 table),
-        4, types, values);
+        psprintf(
+            "INSERT INTO %s (usage_schema, usage_table) VALUES ($1, $2) ON CONFLICT (singleton) DO UPDATE"
+            " SET usage_schema = excluded.usage_schema, usage_table = excluded.usage_table",
+            table),
+        2, types, values);
 }
 
 Oid find_settings() {
@@ -182,8 +181,6 @@ CACHE_EXT_FUNCTION(enable_storage_usage_cache) {
     check_shape(objects);
     put_trigger(objects, kRowTrigger);
     put_trigger(objects, kTruncateTrigger);
-    const char* name = pstrdup(RelationGetRelationName(objects));
-    const char* schema = get_namespace_name(RelationGetNamespace(objects));
     relation_close(objects, NoLock);
     if (before.enabled && OidIsValid(before.objects) && before.objects != table) {
         check_privileges(before.objects, ACL_TRIGGER, "Its objects have been counted until now.");
@@ -191,8 +188,7 @@ CACHE_EXT_FUNCTION(enable_storage_usage_cache) {
     }
 
     const UsageTable usage = prepare_usage_table();
-    const Settings settings{{CStringGetTextDatum(schema), CStringGetTextDatum(name),
-                             CStringGetTextDatum(usage.schema), CStringGetTextDatum(usage.name)}};
+    const Settings settings{CStringGetTextDatum(usage.schema), CStringGetTextDatum(usage.name)};
     worker::write_as_owner(find_settings(), write_settings, &settings);
     announce_storage_tables();
     worker::want_for_storage();

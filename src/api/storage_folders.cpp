@@ -8,10 +8,6 @@
 #include "core/hash.hpp"
 #include "pg/transaction.hpp"
 
-extern "C" {
-#include "access/htup_details.h"
-}
-
 namespace cache_ext::api {
 
 namespace {
@@ -68,22 +64,6 @@ void invalidate_listings(const core::Id128& space, std::string_view bucket, std:
         if (end == folder.size()) break;
         end = folder.find('/', end) + 1;
     }
-}
-
-void invalidate_listings(const core::Id128& space, const ObjectShape& shape, HeapTuple row,
-                         TupleDesc description) noexcept {
-    std::string_view texts[2];
-    for (int i = 0; i < 2; ++i) {
-        bool is_null = true;
-        const Datum value = heap_getattr(row, i == 0 ? shape.bucket_id : shape.name, description, &is_null);
-        // What is in no bucket, or has no name, is in no listing.
-        if (is_null) return;
-        const auto* bytes = reinterpret_cast<const varlena*>(DatumGetPointer(value));
-        // To read these takes more than may be done here.
-        if (VARATT_IS_EXTERNAL(bytes) || VARATT_IS_COMPRESSED(bytes)) return invalidate_listings(space);
-        texts[i] = {VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)};
-    }
-    invalidate_listings(space, texts[0], texts[1]);
 }
 
 void invalidate_listings(const core::Id128& space) noexcept { invalidate_tag(space, kAll); }

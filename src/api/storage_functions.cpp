@@ -83,7 +83,7 @@ void require_user(std::string_view user) {
 void mend(const StorageTables& tables, std::string_view owner, const Usage& usage) {
     if (usage.from_sums || !tables.counting || !tables.has_tables) return;
     if (usage.standing == Standing::kMarked) {
-        (void)recompute_storage(tables, &owner);
+        (void)recompute_storage(tables, &owner, Waiting::kNo);
     } else if (usage.standing == Standing::kNotPopulated) {
         want_storage_worker();
     }
@@ -114,7 +114,7 @@ CACHE_EXT_FUNCTION(refresh_storage_usage_cache) {
     const StorageTables tables = lock_storage_objects();
     const std::string_view* owner = user.empty() ? nullptr : &user;
     // Where that cannot be done now, whoever can does it.
-    if (recompute_storage(tables, owner) != Recomputed::kDone)
+    if (recompute_storage(tables, owner, Waiting::kYes) != Recomputed::kDone)
         write_storage_mark(owner, "refresh_storage_usage_cache");
     PG_RETURN_VOID();
 }

@@ -7,18 +7,13 @@
 
 #include <string_view>
 
-#include "api/storage_shape.hpp"
 #include "core/store.hpp"
 
 namespace cache_ext::api {
 
-/// Invalidates the listings in which an object of this name may be: for each version of a row that is written. Cheap where the row before was in the same
-/// folder. Raises and throws nothing.
+/// Invalidates the listings in which an object of this name may be: for each version of a row that is written. What this transaction has told of already costs but a
+/// look-up for each folder above it. Raises and throws nothing.
 void invalidate_listings(const core::Id128& space, std::string_view bucket, std::string_view name) noexcept;
-
-/// The same for a version of a row of the table of objects.
-void invalidate_listings(const core::Id128& space, const ObjectShape& shape, HeapTuple row,
-                         TupleDesc description) noexcept;
 
 /// Invalidates all listings.
 void invalidate_listings(const core::Id128& space) noexcept;

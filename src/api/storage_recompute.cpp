@@ -250,7 +250,9 @@ void tend(Work& work) {
 
 }  // namespace
 
-Recomputed recompute_storage(const StorageTables& tables, const std::string_view* owner) {
+Recomputed recompute_storage(const StorageTables& tables, const std::string_view* owner, Waiting waiting) {
+    if (waiting == Waiting::kYes && may_recompute(tables))
+        LockRelationOid(tables.state, ShareUpdateExclusiveLock);
     return do_work({tables, owner, recompute, false});
 }
 

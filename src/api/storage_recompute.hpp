@@ -16,9 +16,12 @@ enum class Recomputed : std::uint8_t {
     kNotNow,  ///< somebody else is at it, or holds a lock; or this transaction cannot: it is READ ONLY, or its snapshot is not a new one
 };
 
+/// Whether to wait while somebody else is at it.
+enum class Waiting : std::uint8_t { kNo, kYes };
+
 /// Computes the totals anew, by whoever has the lock of the table of objects: of an owner or, where that is null, or where that is not known apart, of everybody. What they were is logged where it was wrong. May scan
 /// the table of objects.
-Recomputed recompute_storage(const StorageTables& tables, const std::string_view* owner);
+Recomputed recompute_storage(const StorageTables& tables, const std::string_view* owner, Waiting waiting);
 
 /// Folds the deltas into the totals, likewise.
 Recomputed fold_storage(const StorageTables& tables);

@@ -98,7 +98,7 @@ std::int64_t size_of(Jsonb* metadata) {
 /// `get(column, is_null)` gives a column's value.
 template <class Get>
 Share make_share(const ObjectShape& shape, Get&& get) {
-    Share share{false, {}, {}, 0};
+    Share share{false, {}, {}, {}, 0};
     bool is_null = true;
     const auto take_owner = [&](AttrNumber column, bool is_uuid) {
         if (column == InvalidAttrNumber || share.owned) return;
@@ -109,8 +109,9 @@ Share make_share(const ObjectShape& shape, Get&& get) {
     };
     take_owner(shape.owner_id, shape.owner_id_is_uuid);
     take_owner(shape.owner, shape.owner_is_uuid);
-    if (!share.owned) return share;
     if (const Datum bucket = get(shape.bucket_id, is_null); !is_null) share.bucket = text_view(bucket);
+    if (const Datum name = get(shape.name, is_null); !is_null) share.name = text_view(name);
+    if (!share.owned) return share;
     if (const Datum metadata = get(shape.metadata, is_null); !is_null)
         share.bytes = size_of(DatumGetJsonbP(metadata));
     return share;
@@ -144,7 +145,8 @@ Share share_of(const ObjectShape& shape, TupleTableSlot* row) {
 
 bool is_stored_elsewhere(const ObjectShape& shape, HeapTuple row, TupleDesc description) {
     if (!HeapTupleHasExternal(row)) return false;
-    for (const AttrNumber column : {shape.bucket_id, shape.metadata, shape.owner_id, shape.owner}) {
+    for (const AttrNumber column :
+         {shape.bucket_id, shape.name, shape.metadata, shape.owner_id, shape.owner}) {
         if (column == InvalidAttrNumber || TupleDescAttr(description, column - 1)->attlen != -1) continue;
         bool is_null = true;
         const Datum value = heap_getattr(row, column, description, &is_null);

@@ -29,11 +29,12 @@ struct ObjectShape {
 /// The shape of a relation. False: a column is missing or has another type, and `fault` says so (a message's end, in the current memory context).
 bool find_shape(TupleDesc row, ObjectShape& shape, const char*& fault);
 
-/// What one object adds to the usage. Texts point into the row, or into memory of the current context.
+/// What one object adds to the usage, and where it lies. Texts point into the row, or into memory of the current context.
 struct Share {
     bool owned;  ///< false: it is nobody's, and counts for nobody
     std::string_view owner;
     std::string_view bucket;
+    std::string_view name;
     std::int64_t bytes;
 };
 

@@ -1,5 +1,6 @@
 #include "api/storage_tables.hpp"
 
+#include "api/make_trigger.hpp"
 #include "api/context.hpp"
 #include "api/storage_listing.hpp"
 #include "pg/space.hpp"
@@ -77,11 +78,7 @@ constexpr Column kDeltas[] = {{"owner", TEXTOID},
 constexpr Column kMarks[] = {{"owner", TEXTOID}, {"reason", TEXTOID}, {"marked_at", TIMESTAMPTZOID}};
 constexpr Column kState[] = {
     {"singleton", BOOLOID}, {"populated_at", TIMESTAMPTZOID}, {"covers", XID8OID}, {"fingerprint", INT8OID}};
-constexpr Column kSettings[] = {{"singleton", BOOLOID},
-                                {"objects_schema", TEXTOID},
-                                {"objects_table", TEXTOID},
-                                {"usage_schema", TEXTOID},
-                                {"usage_table", TEXTOID}};
+constexpr Column kSettings[] = {{"singleton", BOOLOID}, {"usage_schema", TEXTOID}, {"usage_table", TEXTOID}};
 
 /// A table of the extension's own, as it was made: anything else is left alone.
 template <std::size_t kCount>
@@ -145,10 +142,8 @@ bool read_settings(Oid schema, StorageTables& found) {
     HeapTuple row = systable_getnext(scan);
     if (HeapTupleIsValid(row)) {
         const TupleDesc description = RelationGetDescr(settings);
-        take_name(row, 2, description, found.objects_schema);
-        take_name(row, 3, description, found.objects_table);
-        take_name(row, 4, description, found.usage_schema);
-        take_name(row, 5, description, found.usage_table);
+        take_name(row, 2, description, found.usage_schema);
+        take_name(row, 3, description, found.usage_table);
         found.enabled = true;
     }
     systable_endscan(scan);
@@ -198,10 +193,29 @@ bool add_triggers(Oid table, Oid function, Fingerprint& fingerprint) {
     return count == 2;
 }
 
+/// The table that has the triggers; of several, which somebody must have made by hand, none is it for certain.
+Oid find_objects(Oid function, bool& is_certain) {
+    Oid found = InvalidOid;
+    is_certain = true;
+    const List* triggers = triggers_of(function);
+    for (int i = 0; i < list_length(triggers); ++i) {
+        Oid table = InvalidOid;
+        NameData name;
+        if (!look_up_trigger(list_nth_oid(triggers, i), table, name) ||
+            (std::strcmp(NameStr(name), kStorageRowTrigger) != 0 &&
+             std::strcmp(NameStr(name), kStorageTruncateTrigger) != 0))
+            continue;
+        is_certain = is_certain && (!OidIsValid(found) || found == table);
+        found = table;
+    }
+    return found;
+}
+
 /// The table whose objects are counted.
 void look_at_objects(StorageTables& found) {
-    const Oid schema = get_namespace_oid(NameStr(found.objects_schema), true);
-    const Oid oid = OidIsValid(schema) ? get_relname_relid(NameStr(found.objects_table), schema) : InvalidOid;
+    const Oid function = storage_trigger_function();
+    bool is_certain = true;
+    const Oid oid = find_objects(function, is_certain);
     Relation objects = OidIsValid(oid) ? try_relation_open(oid, AccessShareLock) : nullptr;
     if (objects == nullptr) return;
     const char* fault = nullptr;
@@ -210,7 +224,7 @@ void look_at_objects(StorageTables& found) {
         found.objects = oid;
         Fingerprint fingerprint;
         fingerprint.add(oid);
-        found.counting = add_triggers(oid, storage_trigger_function(), fingerprint);
+        found.counting = add_triggers(oid, function, fingerprint) && is_certain;
         for (const AttrNumber column :
              {found.shape.bucket_id, found.shape.metadata, found.shape.owner_id, found.shape.owner})
             fingerprint.add_column(oid, column);
@@ -253,17 +267,10 @@ const StorageTables& detail::look_storage_tables_up() {
 const StorageTables& lock_storage_objects() {
     for (;;) {
         const Oid objects = storage_tables().objects;
-        if (!storage_tables().enabled) {
+        if (!storage_tables().enabled || !OidIsValid(objects)) {
             ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                             errmsg("storage usage is not being counted"),
                             errhint("SELECT enable_storage_usage_cache();")));
-        }
-        if (!OidIsValid(objects)) {
-            ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                            errmsg("the table whose objects are counted, %s, is not what it was",
-                                   quote_qualified_identifier(NameStr(storage_tables().objects_schema),
-                                                              NameStr(storage_tables().objects_table))),
-                            errhint("Call enable_storage_usage_cache for the table of objects.")));
         }
         LockRelationOid(objects, AccessShareLock);
         // While it waited, another may have become it.
@@ -277,7 +284,7 @@ void announce_storage_tables() {
     CommandCounterIncrement();
     detail::storage_tables_valid = false;
     // What was listed while nobody told of changes, or will be.
-    invalidate_listings(id_of(pg::current_space().id));
+    invalidate_listings(space_id());
 }
 
 void init_storage_tables() { CacheRegisterRelcacheCallback(forget, Datum{0}); }

@@ -1,6 +1,8 @@
 #pragma once
 
 // Which table's objects are counted, and where: looked up once, and again when any of these tables changes.
+//
+// The table of objects is the one that has our triggers, whatever it is called by now.
 
 #include "api/storage_shape.hpp"
 
@@ -29,8 +31,6 @@ struct StorageTables {
     Oid state;
     std::int64_t
         fingerprint;  ///< of the definitions that decide what is counted: what was computed under others is not believed
-    NameData objects_schema;  ///< as they were called when it was enabled
-    NameData objects_table;
     NameData usage_schema;  ///< the table for the application; empty: there is none
     NameData usage_table;
 };

@@ -65,6 +65,9 @@ bool look(Change& change, const ObjectShape& shape, TupleDesc description) {
     return false;
 }
 
+/// Whose listings go. Looking that up anew could fail, and it is what it was when the tables were looked up.
+core::Id128 last_space_id() noexcept { return id_of(pg::last_space().id); }
+
 /// The command that wrote the row. All rows of a statement have the same.
 CommandId command_of(const Change& change) noexcept {
     return change.after != nullptr ? HeapTupleHeaderGetCmin(change.after->t_data)
@@ -79,15 +82,19 @@ void handle_row(const TriggerData& data, const ObjectShape& shape) {
         change.before = data.tg_trigtuple;
         if (TRIGGER_FIRED_BY_UPDATE(data.tg_event)) change.after = data.tg_newtuple;
     }
-    const TupleDesc description = RelationGetDescr(data.tg_relation);
-    for (const HeapTuple row : {change.before, change.after}) {
-        if (row != nullptr) invalidate_listings(id_of(pg::last_space().id), shape, row, description);
-    }
-    if (look(change, shape, description)) {
-        count_storage_row(change.old_or_null(), change.new_or_null(), command_of(change));
-    } else {
+    const core::Id128 space = last_space_id();
+    if (!look(change, shape, RelationGetDescr(data.tg_relation))) {
         lose_storage_row();
+        invalidate_listings(space);
+        return;
     }
+    const Share* before = change.old_or_null();
+    const Share* after = change.new_or_null();
+    count_storage_row(before, after, command_of(change));
+    if (before != nullptr) invalidate_listings(space, before->bucket, before->name);
+    const bool has_moved = before == nullptr || after == nullptr || before->bucket != after->bucket ||
+                           before->name != after->name;
+    if (after != nullptr && has_moved) invalidate_listings(space, after->bucket, after->name);
 }
 
 /// The tables, if they say that this trigger is to count; null otherwise, or where that cannot be found out.
@@ -96,8 +103,8 @@ const StorageTables* counting_tables(const TriggerData& data) {
         if (ErrorData* error = pg::attempt([] { (void)storage_tables(); }); error != nullptr) {
             warn_lost(error->message);
             FreeErrorData(error);
-            invalidate_listings(id_of(pg::last_space().id));
             lose_storage_row();
+            invalidate_listings(last_space_id());
             return nullptr;
         }
     }
@@ -125,8 +132,8 @@ CACHE_EXT_FUNCTION(handle_storage_change) {
     const StorageTables* tables = counting_tables(data);
     if (tables == nullptr) return PointerGetDatum(nullptr);
     if (TRIGGER_FIRED_BY_TRUNCATE(data.tg_event)) {
-        invalidate_listings(id_of(pg::last_space().id));
         count_storage_truncated(truncate_storage_sums());
+        invalidate_listings(last_space_id());
     } else if (TRIGGER_FIRED_FOR_ROW(data.tg_event)) {
         handle_row(data, tables->shape);
     }

@@ -101,24 +101,6 @@ WatchTriggers watches_of(Oid relation) {
     return watches;
 }
 
-/// The relation and the name of a trigger. False: it is gone.
-bool look_up_trigger(Oid trigger, Oid& relation, NameData& name) {
-    Relation catalog = table_open(TriggerRelationId, AccessShareLock);
-    ScanKeyData key;
-    ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(trigger));
-    SysScanDesc scan = systable_beginscan(catalog, TriggerOidIndexId, true, nullptr, 1, &key);
-    HeapTuple tuple = systable_getnext(scan);
-    const bool found = HeapTupleIsValid(tuple);
-    if (found) {
-        const auto* row = reinterpret_cast<Form_pg_trigger>(GETSTRUCT(tuple));
-        relation = row->tgrelid;
-        name = row->tgname;
-    }
-    systable_endscan(scan);
-    table_close(catalog, AccessShareLock);
-    return found;
-}
-
 /// Whether a table has a trigger of the same watch. Takes no lock: most that are asked about have nothing to do with the command.
 bool has_watch(Oid relation, const char* trigger_name) {
     const std::string_view name = trigger_name;
