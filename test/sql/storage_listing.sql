@@ -1,5 +1,6 @@
 -- Listings of storage objects: what is in a page, who is shown it, and what makes it go.
 SET client_min_messages = warning;
+DROP EXTENSION IF EXISTS cache_ext CASCADE;
 \getenv folder PG_ABS_SRCDIR
 \set setup :folder '/supabase/setup.sql'
 \set teardown :folder '/supabase/teardown.sql'

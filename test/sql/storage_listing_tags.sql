@@ -1,5 +1,6 @@
 -- Which listings go when an object changes: those of the folders above it, where enable_storage_usage_cache counts the table.
 SET client_min_messages = warning;
+DROP EXTENSION IF EXISTS cache_ext CASCADE;
 \getenv folder PG_ABS_SRCDIR
 \set setup :folder '/supabase/setup.sql'
 \set teardown :folder '/supabase/teardown.sql'

@@ -76,7 +76,7 @@ my @calls = split /\n/, $node->safe_psql('postgres', <<'SQL');
 SELECT format('%I(%s)', p.proname, (SELECT string_agg('NULL::' || format_type(t, NULL), ', ') FROM unnest(p.proargtypes) t))
 FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND e.extname = 'cache_ext'
-WHERE p.proname ~ 'storage' AND p.prorettype <> 'trigger'::regtype AND p.pronamespace = 'public'::regnamespace
+WHERE p.proname ~ 'storage|signed_upload' AND p.prorettype <> 'trigger'::regtype AND p.pronamespace = 'public'::regnamespace
 SQL
 cmp_ok(scalar(@calls), '>=', 14, 'there are ' . @calls . ' functions');
 for my $call (@calls) {
