@@ -47,6 +47,14 @@ SELECT name FROM list_storage_objects('b', p_offset => 100);
 SELECT key, hit_count FROM pages ORDER BY 1, 2;
 SELECT (list_storage_objects('b', 'Z')).name;
 
+-- How long a page is kept is for a policy to say; its tags reach it too.
+SELECT set_cache_policy('storage:list:', '3 minutes', p_tags => '{pictures}');
+SELECT count(*) FROM list_storage_objects('b', 'a/', 50);
+SELECT extract(epoch FROM expires_at - created_at)::int AS seconds, 'pictures' = ANY (cache_tags) AS tagged, cache_data IS NULL AS hidden
+FROM query_cache WHERE cache_key LIKE 'storage:list:%' AND expires_at - created_at < '5 minutes';
+SELECT invalidate_cache_by_tags('{pictures}');
+SELECT drop_cache_policy('storage:list:');
+
 -- What is wrong.
 SELECT * FROM list_storage_objects('none');
 SELECT * FROM list_storage_objects('');
