@@ -21,8 +21,9 @@ namespace {
     pg_unreachable();
 }
 
-/// The claim `sub`; empty: there is none. Claims that are no JSON make nobody of the caller.
-std::string_view subject() {
+}  // namespace
+
+std::string_view caller_subject() {
     const char* claims = GetConfigOption("request.jwt.claims", true, false);
     if (claims == nullptr || *claims == '\0') {
         // As servers of some years ago have it.
@@ -38,17 +39,15 @@ std::string_view subject() {
     return {found.val.string.val, static_cast<std::size_t>(found.val.string.len)};
 }
 
-}  // namespace
-
 std::string_view user_argument(FunctionCallInfo fcinfo, int number) {
     const bool is_shared = pg::caller().is_shared;
     if (PG_ARGISNULL(number)) {
-        const std::string_view own = subject();
+        const std::string_view own = caller_subject();
         if (own.empty() && !is_shared) raise_nobody();
         return own;
     }
     const std::string_view asked = DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(number)));
-    if (!is_shared && asked != subject()) {
+    if (!is_shared && asked != caller_subject()) {
         ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
                         errmsg("permission denied for the storage usage of another user"),
                         errhint("Leave the argument out for one's own.")));
@@ -75,7 +74,7 @@ pg_uuid_t* parse_uuid(std::string_view text) {
 }
 
 std::string_view calling_user() {
-    const std::string_view own = subject();
+    const std::string_view own = caller_subject();
     if (own.empty()) raise_nobody();
     return own;
 }

@@ -16,6 +16,9 @@ namespace cache_ext::api {
 /// else's is for shared callers only: ERROR 42501.
 std::string_view user_argument(FunctionCallInfo fcinfo, int number);
 
+/// The claim `sub` of the caller; empty: there is none. Claims that are no JSON make nobody of a caller who is not shared.
+std::string_view caller_subject();
+
 /// The id that a text is, as the server writes ids; null: it is none.
 pg_uuid_t* parse_uuid(std::string_view text);
 

@@ -4,13 +4,14 @@
 // not have allowed that thing.
 
 #include "api/args.hpp"
+#include "api/storage_caller.hpp"
 #include "api/storage_objects.hpp"
 #include "api/storage_path.hpp"
 #include "api/storage_token.hpp"
 #include "pg/guard.hpp"
+#include "pg/subtransaction.hpp"
 
 extern "C" {
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "tcop/utility.h"
@@ -18,9 +19,7 @@ extern "C" {
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/json.h"
-#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 }
 
@@ -59,21 +58,6 @@ bool is_visible(const StoragePath& where) {
     SPI_finish();
     AtEOXact_GUC(false, level);
     return found;
-}
-
-/// The caller's id: the claim `sub`, in the newer way of passing claims or the older. Null: nobody is signed in.
-const char* caller_subject() {
-    const char* claims = GetConfigOption("request.jwt.claims", true, false);
-    if (claims != nullptr && claims[0] != '\0') {
-        Jsonb* all = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(claims)));
-        JsonbValue subject;
-        if (JB_ROOT_IS_OBJECT(all) &&
-            getKeyJsonValueFromContainer(&all->root, "sub", 3, &subject) != nullptr &&
-            subject.type == jbvString && subject.val.string.len > 0)
-            return pnstrdup(subject.val.string.val, static_cast<Size>(subject.val.string.len));
-    }
-    const char* older = GetConfigOption("request.jwt.claim.sub", true, false);
-    return older != nullptr && older[0] != '\0' ? pstrdup(older) : nullptr;
 }
 
 /// Whether the service would put it into the column `owner`: a UUID of one of the first versions.
@@ -120,10 +104,11 @@ struct Attempt {
     }
 };
 
-const char* describe_attempt(Attempt& attempt, const StoragePath& where, const char* subject,
+const char* describe_attempt(Attempt& attempt, const StoragePath& where, std::string_view subject,
                              bool may_replace) {
     const Oid table = storage_table("objects");
-    const bool has_uuid = subject != nullptr && is_owner_uuid(subject);
+    const bool has_uuid = is_owner_uuid(subject);
+    const char* id = pnstrdup(subject.data(), subject.size());
     initStringInfo(&attempt.columns);
     initStringInfo(&attempt.values);
     initStringInfo(&attempt.updates);
@@ -132,10 +117,8 @@ const char* describe_attempt(Attempt& attempt, const StoragePath& where, const c
     attempt.add(table, "version", TEXTOID, text_datum("1"), false, true);
     attempt.add(table, "metadata", JSONBOID, Datum{0}, true, true);
     attempt.add(table, "owner", UUIDOID,
-                has_uuid ? DirectFunctionCall1(uuid_in, CStringGetDatum(subject)) : Datum{0}, !has_uuid,
-                has_uuid);
-    attempt.add(table, "owner_id", TEXTOID, subject != nullptr ? text_datum(subject) : Datum{0},
-                subject == nullptr, subject != nullptr);
+                has_uuid ? DirectFunctionCall1(uuid_in, CStringGetDatum(id)) : Datum{0}, !has_uuid, has_uuid);
+    attempt.add(table, "owner_id", TEXTOID, text_datum(subject), subject.empty(), !subject.empty());
     const char* insert =
         psprintf("INSERT INTO storage.objects (%s) VALUES (%s)", attempt.columns.data, attempt.values.data);
     // What replaces an object is returned, so that it must be one that the caller may see.
@@ -154,29 +137,11 @@ void run_attempt(Attempt& attempt, const char* query) {
 }
 
 /// Tries the upload and takes it back, with all that triggers have done. An ERROR that it raises is the caller's answer.
-void check_upload(const StoragePath& where, const char* subject, bool may_replace) {
+void check_upload(const StoragePath& where, std::string_view subject, bool may_replace) {
     Attempt attempt;
     const char* query = describe_attempt(attempt, where, subject, may_replace);
-    MemoryContext memory = CurrentMemoryContext;
-    ResourceOwner resources = CurrentResourceOwner;
-    BeginInternalSubTransaction(nullptr);
-    MemoryContextSwitchTo(memory);
-    PG_TRY();
-    { run_attempt(attempt, query); }
-    PG_CATCH();
-    {
-        MemoryContextSwitchTo(memory);
-        ErrorData* error = CopyErrorData();
-        FlushErrorState();
-        RollbackAndReleaseCurrentSubTransaction();
-        MemoryContextSwitchTo(memory);
-        CurrentResourceOwner = resources;
+    if (ErrorData* error = pg::try_out([&] { run_attempt(attempt, query); }); error != nullptr)
         ReThrowError(error);
-    }
-    PG_END_TRY();
-    RollbackAndReleaseCurrentSubTransaction();
-    MemoryContextSwitchTo(memory);
-    CurrentResourceOwner = resources;
 }
 
 // --- links ------------------------------------------------------------------------------------------------
@@ -241,12 +206,12 @@ CACHE_EXT_FUNCTION(create_signed_upload_url) {
     const bool may_replace = PG_GETARG_BOOL(2);
     PreventCommandIfReadOnly("create_signed_upload_url()");
     PreventCommandDuringRecovery("create_signed_upload_url()");
-    const char* subject = caller_subject();
+    const std::string_view subject = caller_subject();
     check_upload(where, subject, may_replace);
     StringInfoData claims;
     initStringInfo(&claims);
     appendStringInfoChar(&claims, '{');
-    if (subject != nullptr) append_json(&claims, "owner", subject);
+    if (!subject.empty()) append_json(&claims, "owner", pnstrdup(subject.data(), subject.size()));
     append_json(&claims, "url", plain(where));
     appendStringInfo(&claims, ",\"upsert\":%s", may_replace ? "true" : "false");
     append_json(&claims, "scope", "upload");

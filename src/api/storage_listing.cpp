@@ -12,6 +12,7 @@
 #include "api/result.hpp"
 #include "api/storage_folders.hpp"
 #include "api/storage_objects.hpp"
+#include "api/storage_tables.hpp"
 #include "pg/compat.hpp"
 #include "pg/environment.hpp"
 #include "pg/guard.hpp"
@@ -213,6 +214,8 @@ std::string_view make_key(const Page& page) {
     }
     (void)pg::environment_number();
     pg::append_environment(&asked, 0);
+    // Where the triggers were off for a while, nobody has told of what was written meanwhile.
+    append_fixed(asked, storage_tables().fingerprint);
     append_fixed(asked, page.limit);
     append_fixed(asked, page.offset);
     append_fixed(asked, page.bucket.size());

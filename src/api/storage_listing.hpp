@@ -11,8 +11,8 @@
 
 namespace cache_ext::api {
 
-/// Invalidates the listings in which an object of this name may be: for each version of a row that is written. Cheap where the row before was in the same
-/// folder. Raises and throws nothing.
+/// Invalidates the listings in which an object of this name may be: for each version of a row that is written. What this transaction has told of already costs but a
+/// look-up for each folder above it. Raises and throws nothing.
 void invalidate_listings(const core::Id128& space, std::string_view bucket, std::string_view name) noexcept;
 
 /// Invalidates all listings.

@@ -1,5 +1,6 @@
 #include "api/storage_objects.hpp"
 
+#include "api/storage_tables.hpp"
 #include "pg/environment.hpp"
 
 extern "C" {
@@ -47,8 +48,10 @@ bool storage_bucket_exists(std::string_view id) {
     return exists;
 }
 
-// Nothing tells of single objects yet: a page depends on the table as a whole.
-bool tells_of_changes(Oid /*objects*/) { return false; }
+bool tells_of_changes(Oid objects) {
+    const StorageTables& tables = storage_tables();
+    return tables.counting && tables.objects == objects;
+}
 
 void set_storage_operation(const char* operation) { pg::set_locally("storage.operation", operation); }
 

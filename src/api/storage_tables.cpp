@@ -1,6 +1,8 @@
 #include "api/storage_tables.hpp"
 
 #include "api/make_trigger.hpp"
+#include "api/context.hpp"
+#include "api/storage_listing.hpp"
 #include "pg/space.hpp"
 
 extern "C" {
@@ -301,6 +303,8 @@ void announce_storage_tables() {
     if (OidIsValid(settings_table)) CacheInvalidateRelcacheByRelid(settings_table);
     CommandCounterIncrement();
     detail::storage_tables_valid = false;
+    // What was listed while nobody told of changes, or will be.
+    invalidate_listings(space_id());
 }
 
 void init_storage_tables() { CacheRegisterRelcacheCallback(forget, Datum{0}); }

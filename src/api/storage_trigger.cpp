@@ -6,6 +6,7 @@
 #include "api/storage_recompute.hpp"
 #include "api/storage_tables.hpp"
 #include "pg/guard.hpp"
+#include "pg/space.hpp"
 #include "pg/subtransaction.hpp"
 #include "pg/testing.hpp"
 
@@ -64,6 +65,9 @@ bool look(Change& change, const ObjectShape& shape, TupleDesc description) {
     return false;
 }
 
+/// Whose listings go. Looking that up anew could fail, and it is what it was when the tables were looked up.
+core::Id128 last_space_id() noexcept { return id_of(pg::last_space().id); }
+
 /// The command that wrote the row. All rows of a statement have the same.
 CommandId command_of(const Change& change) noexcept {
     return change.after != nullptr ? HeapTupleHeaderGetCmin(change.after->t_data)
@@ -78,7 +82,7 @@ void handle_row(const TriggerData& data, const ObjectShape& shape) {
         change.before = data.tg_trigtuple;
         if (TRIGGER_FIRED_BY_UPDATE(data.tg_event)) change.after = data.tg_newtuple;
     }
-    const core::Id128 space = space_id();
+    const core::Id128 space = last_space_id();
     if (!look(change, shape, RelationGetDescr(data.tg_relation))) {
         lose_storage_row();
         invalidate_listings(space);
@@ -100,6 +104,7 @@ const StorageTables* counting_tables(const TriggerData& data) {
             warn_lost(error->message);
             FreeErrorData(error);
             lose_storage_row();
+            invalidate_listings(last_space_id());
             return nullptr;
         }
     }
@@ -132,7 +137,7 @@ CACHE_EXT_FUNCTION(handle_storage_change) {
     if (tables == nullptr) return PointerGetDatum(nullptr);
     if (TRIGGER_FIRED_BY_TRUNCATE(data.tg_event)) {
         count_storage_truncated(truncate_storage_sums());
-        invalidate_listings(space_id());
+        invalidate_listings(last_space_id());
     } else if (TRIGGER_FIRED_FOR_ROW(data.tg_event)) {
         handle_row(data, tables->shape);
     }

@@ -7,7 +7,7 @@ extern "C" {
 
 namespace cache_ext::pg {
 
-ErrorData* detail::run_attempt(Attempt attempt, const void* body) {
+ErrorData* detail::run_attempt(Attempt attempt, const void* body, bool keeps) {
     MemoryContext memory = CurrentMemoryContext;
     ResourceOwner resources = CurrentResourceOwner;
     ErrorData* volatile error = nullptr;
@@ -16,7 +16,11 @@ ErrorData* detail::run_attempt(Attempt attempt, const void* body) {
     PG_TRY();
     {
         attempt(body);
-        ReleaseCurrentSubTransaction();
+        if (keeps) {
+            ReleaseCurrentSubTransaction();
+        } else {
+            RollbackAndReleaseCurrentSubTransaction();
+        }
         MemoryContextSwitchTo(memory);
         CurrentResourceOwner = resources;
     }

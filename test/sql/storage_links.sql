@@ -1,5 +1,6 @@
 -- Links to storage objects: who is given one, what is in it, and what is wrong with a path.
 SET client_min_messages = warning;
+DROP EXTENSION IF EXISTS cache_ext CASCADE;
 \getenv folder PG_ABS_SRCDIR
 \set setup :folder '/supabase/setup.sql'
 \set teardown :folder '/supabase/teardown.sql'

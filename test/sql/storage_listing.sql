@@ -1,5 +1,6 @@
 -- Listings of storage objects: what is in a page, who is shown it, and what makes it go.
 SET client_min_messages = warning;
+DROP EXTENSION IF EXISTS cache_ext CASCADE;
 \getenv folder PG_ABS_SRCDIR
 \set setup :folder '/supabase/setup.sql'
 \set teardown :folder '/supabase/teardown.sql'
@@ -15,6 +16,18 @@ INSERT INTO storage.objects (bucket_id, name, owner_id, metadata) VALUES
 -- How many pages there are and how often they were used, and with which tags.
 CREATE VIEW pages AS SELECT regexp_replace(cache_key, '[0-9a-f]{32}$', '…') AS key, cache_tags, hit_count, left(scope, 7) AS scope
 FROM query_cache WHERE cache_key LIKE 'storage:list:%';
+
+-- A page is kept once nobody is under way who may have written without telling.
+DO $$
+BEGIN
+    FOR i IN 1 .. 1000 LOOP
+        PERFORM FROM list_storage_objects('empty');
+        EXIT WHEN EXISTS (SELECT FROM pages);
+        PERFORM pg_sleep(0.01);
+    END LOOP;
+    PERFORM emergency_clear_cache(current_database());
+END
+$$;
 
 -- What is in a page: all objects under the prefix, in the order of bytes; nothing in a prefix is special.
 SELECT name, metadata, id IS NOT NULL AND updated_at = created_at AND last_accessed_at IS NOT NULL AS more FROM list_storage_objects('b');
@@ -33,6 +46,14 @@ SELECT name FROM list_storage_objects('b', p_limit => 2, p_offset => 2);
 SELECT name FROM list_storage_objects('b', p_offset => 100);
 SELECT key, hit_count FROM pages ORDER BY 1, 2;
 SELECT (list_storage_objects('b', 'Z')).name;
+
+-- How long a page is kept is for a policy to say; its tags reach it too.
+SELECT set_cache_policy('storage:list:', '3 minutes', p_tags => '{pictures}');
+SELECT count(*) FROM list_storage_objects('b', 'a/', 50);
+SELECT extract(epoch FROM expires_at - created_at)::int AS seconds, 'pictures' = ANY (cache_tags) AS tagged, cache_data IS NULL AS hidden
+FROM query_cache WHERE cache_key LIKE 'storage:list:%' AND expires_at - created_at < '5 minutes';
+SELECT invalidate_cache_by_tags('{pictures}');
+SELECT drop_cache_policy('storage:list:');
 
 -- What is wrong.
 SELECT * FROM list_storage_objects('none');
