@@ -2,6 +2,8 @@
 
 #include "api/cached_function.hpp"
 #include "api/policies.hpp"
+#include "api/storage_pending.hpp"
+#include "api/storage_tables.hpp"
 #include "api/watch_sql.hpp"
 #include "pg/attach.hpp"
 #include "pg/guard.hpp"
@@ -38,5 +40,7 @@ extern "C" void _PG_init() {
     api::init_policies();
     api::init_cached_functions();
     api::init_watch_sql();
+    api::init_storage_tables();
     worker::init_worker();
+    api::init_storage_pending();
 }

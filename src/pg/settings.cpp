@@ -47,6 +47,7 @@ constinit char* redis_table_pattern = nullptr;
 constinit bool redis_subscribe = false;
 constinit int redis_timeout_ms = 0;
 constinit int redis_max_backlog = 0;
+constinit char* jwt_secret = nullptr;
 
 }  // namespace settings
 
@@ -188,15 +189,19 @@ void define_identity(const char* name, const char* description, char** variable,
                                note_identity_change, nullptr);
 }
 
+/// What only superusers and members of pg_read_all_settings may see.
+void define_secret(const char* name, const char* description, char** variable,
+                   GucStringCheckHook check = nullptr) {
+    define_string(name, description, variable, "", GUC_SUPERUSER_ONLY, check);
+}
+
 void define_redis_settings() {
     using namespace settings;
-    constexpr int kSecret = GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL;
     define_bool("cache_ext.redis_enabled", "Tells Redis what is invalidated.", &redis_enabled, false,
                 PGC_SIGHUP);
-    define_string("cache_ext.redis_url", "Where Redis is: redis://, rediss://, unix: or https://.",
-                  &redis_url, "", kSecret, check_redis_url);
-    define_string("cache_ext.redis_token", "Token of Redis' REST interface.", &redis_token, "", kSecret,
-                  nullptr);
+    define_secret("cache_ext.redis_url", "Where Redis is: redis://, rediss://, unix: or https://.",
+                  &redis_url, check_redis_url);
+    define_secret("cache_ext.redis_token", "Token of Redis' REST interface.", &redis_token);
     define_string("cache_ext.redis_prefix", "What stands before every key in Redis.", &redis_prefix, "", 0,
                   nullptr);
     define_string(
@@ -281,6 +286,8 @@ void define_settings() {
                 false, PGC_SIGHUP);
 
     define_redis_settings();
+    define_secret("cache_ext.jwt_secret", "Secret that signs links to storage objects.", &jwt_secret);
+
     testing::init();
     MarkGUCPrefixReserved("cache_ext");
 }

@@ -44,6 +44,7 @@ extern char* redis_table_pattern;     ///< keys that a write to a watched table 
 extern bool redis_subscribe;          ///< invalidate what others tell on the channel
 extern int redis_timeout_ms;          ///< longest wait for an answer
 extern int redis_max_backlog;         ///< rows of the outbox that are kept while Redis is away
+extern char* jwt_secret;              ///< signs links to storage objects; empty: there is none here
 
 }  // namespace settings
 
