@@ -29,8 +29,8 @@ public:
 private:
     Tls() = default;
 
-    ssl_ctx_st* settings_ = nullptr;
-    ssl_st* ssl_ = nullptr;  ///< the context's
+    [[maybe_unused]] ssl_ctx_st* settings_ = nullptr;
+    [[maybe_unused]] ssl_st* ssl_ = nullptr;  ///< the context's
 };
 
 }  // namespace cache_ext::redis
