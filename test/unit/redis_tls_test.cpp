@@ -1,6 +1,8 @@
 // TLS, where the library has it: trusted, not trusted, made out to somebody else.
 #include "redis/subscriber.hpp"
 
+#include <algorithm>
+
 #include "redis_fixture.hpp"
 
 namespace cache_ext::redis {
@@ -118,6 +120,29 @@ TEST_F(RedisTls, made_out_to_somebody_else) {
             << session.status().last_error;
         EXPECT_EQ(session.status().connections, 0U);
     }
+}
+
+TEST_F(RedisTls, a_silent_server) {
+    const std::string own = certificate("own", "IP:127.0.0.1");
+    const int port = free_port();
+    RedisServer server(settings(port, own));
+    server.process().signal(SIGSTOP);
+    Options options = options_for("rediss://127.0.0.1:" + std::to_string(port) + "?cacert=" + own + ".crt");
+    options.connect_timeout = milliseconds(300);
+    Session session(options);
+    const TimePoint start = now();
+    Duration longest{};
+    ASSERT_TRUE(session.loop().until([&] {
+        const TimePoint before = now();
+        session.client().service({}, before);
+        longest = std::max(longest, now() - before);
+        return !session.status().last_error.empty();
+    }));
+    EXPECT_EQ(session.status().last_error, "the TLS handshake was not done in time");
+    EXPECT_LT(now() - start, milliseconds(2000));
+    EXPECT_LT(longest, milliseconds(200)) << "it does not wait";
+    server.process().signal(SIGCONT);
+    EXPECT_TRUE(session.comes_up());
 }
 
 TEST_F(RedisTls, certificates_that_cannot_be_read) {
