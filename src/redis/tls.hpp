@@ -21,7 +21,7 @@ public:
                                                    const std::string& ca_file, std::string& error);
     Tls(const Tls&) = delete;
     Tls& operator=(const Tls&) = delete;
-    ~Tls();
+    ~Tls();  // NOLINT(performance-trivially-destructible): it is not, where there is TLS
 
     /// Goes on with the handshake. kFailed: `error` says why.
     [[nodiscard]] Step step(std::string& error);
