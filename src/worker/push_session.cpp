@@ -64,14 +64,14 @@ redis::Layout layout_of(const pg::RedisSettings& settings) {
     return layout;
 }
 
-std::unique_ptr<redis::Client> client_of(const pg::RedisSettings& settings) {
+redis::Options options_of(const pg::RedisSettings& settings) {
     redis::Options options;
     options.url = settings.url.value();
     options.token = settings.token;
     options.connect_timeout = options.command_timeout = milliseconds(settings.timeout_ms);
     options.total_timeout = std::max(milliseconds(settings.timeout_ms) * 4, milliseconds(1000));
     options.seed = static_cast<std::uint64_t>(MyProcPid) ^ static_cast<std::uint64_t>(GetCurrentTimestamp());
-    return redis::Client::make(std::move(options));
+    return options;
 }
 
 /// The id of the oldest transaction that is under way, or the next one.
@@ -150,7 +150,7 @@ PushSession::PushSession(pg::RedisSettings settings, std::int32_t place)
     : settings_(std::move(settings)),
       place_(place),
       layout_(layout_of(settings_)),
-      client_(client_of(settings_)),
+      client_(redis::Client::make(options_of(settings_))),
       quick_(*client_, layout_),
       scanning_(*client_, layout_),
       born_(U64FromFullTransactionId(ReadNextFullTransactionId())) {
@@ -158,21 +158,39 @@ PushSession::PushSession(pg::RedisSettings settings, std::int32_t place)
     if (pg::region().pushers().read_report(MyDatabaseId, before_)) {
         report_.rows_sent = before_.rows_sent;
         report_.compactions = before_.compactions;
-        report_.messages_received = before_.messages_received;
+    }
+    if (settings_.subscribe && !settings_.channel.empty()) {
+        // Whatever was told while nobody listened is not known: when it begins, each time.
+        redis::Listener listener;
+        listener.subscribed = [this] { inbox_.forget_everything(); };
+        listener.lost = [this] { inbox_.forget_everything(); };
+        listener.message = [this](std::string_view, std::string_view message) { inbox_.add(message); };
+        subscriber_ = redis::Subscriber::make(options_of(settings_), {settings_.channel}, std::move(listener));
     }
 }
 
-PushSession::~PushSession() { client_->close(std::chrono::steady_clock::now()); }
+PushSession::~PushSession() {
+    client_->close(std::chrono::steady_clock::now());
+    if (subscriber_) subscriber_->close(std::chrono::steady_clock::now());
+}
+
+std::vector<const redis::Driven*> PushSession::driven() const {
+    std::vector<const redis::Driven*> all{client_.get()};
+    if (subscriber_) all.push_back(subscriber_.get());
+    return all;
+}
 
 TimePoint PushSession::next_deadline() const noexcept {
     TimePoint deadline = std::min({client_->next_deadline(), turn_at_, quick_.deletion().next_deadline(),
                                    scanning_.deletion().next_deadline()});
+    if (subscriber_) deadline = std::min(deadline, subscriber_->next_deadline());
     if (publisher_) deadline = std::min({deadline, publisher_->next_deadline(), filler_->next_deadline()});
     return deadline;
 }
 
 void PushSession::service(std::span<const redis::Ready> ready, TimePoint now) {
     client_->service(ready, now);
+    if (subscriber_) subscriber_->service(ready, now);
     if (!publisher_) {
         ask_for_sequence(now);
     } else {
@@ -393,6 +411,8 @@ void PushSession::report(TimePoint now) {
     report_.up_since = status.state == redis::State::kUp ? clock - ago(status.up_since) : 0;
     report_.sequence = publisher_ ? publisher_->acknowledged() : 0;
     report_.keys_deleted = before_.keys_deleted + quick_.deletion().deleted() + scanning_.deletion().deleted();
+    report_.messages_received = before_.messages_received + inbox_.received();
+    report_.listening = subscriber_ && subscriber_->is_subscribed() ? 1 : 0;
     report_.values_put = before_.values_put + (filler_ ? filler_->puts() : 0);
     report_.round_trip_us = static_cast<std::uint64_t>(status.round_trip.count());
     pg::region().pushers().report(place_, report_);

@@ -15,6 +15,8 @@
 #include "redis/deletion.hpp"
 #include "redis/filler.hpp"
 #include "redis/publisher.hpp"
+#include "redis/subscriber.hpp"
+#include "worker/inbox.hpp"
 #include "worker/outbox.hpp"
 
 namespace cache_ext::worker {
@@ -54,7 +56,7 @@ public:
     PushSession& operator=(const PushSession&) = delete;
 
     /// What has to be waited for, and until when at most.
-    [[nodiscard]] const redis::Client& client() const noexcept { return *client_; }
+    [[nodiscard]] std::vector<const redis::Driven*> driven() const;
     [[nodiscard]] redis::TimePoint next_deadline() const noexcept;
 
     /// Sends and receives what it can.
@@ -68,6 +70,10 @@ public:
 
     /// Looks at the outbox, in a transaction with a snapshot. May raise; then it is to be called again later.
     void turn(redis::TimePoint now);
+
+    /// Invalidates what others have told, in a transaction of its own. Likewise.
+    [[nodiscard]] bool has_mail() const noexcept { return !inbox_.empty(); }
+    void read_mail() { inbox_.apply(layout_.origin, layout_.database); }
 
     void report(redis::TimePoint now);
 
@@ -86,6 +92,8 @@ private:
     std::int32_t place_;
     redis::Layout layout_;
     std::unique_ptr<redis::Client> client_;
+    std::unique_ptr<redis::Subscriber> subscriber_;  ///< null: it does not listen
+    Inbox inbox_;
     std::optional<redis::Publisher> publisher_;  ///< once the last message's number is known
     std::optional<redis::Filler> filler_;        ///< likewise
     Lane quick_;

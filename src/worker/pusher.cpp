@@ -73,11 +73,13 @@ public:
     }
 
     /// Waits until something is ready, and returns what. `woken`: somebody has set the latch.
-    std::span<const redis::Ready> wait(const redis::Driven& driven, TimePoint until, bool& woken) {
-        if (set_ == nullptr || driven.generation() != generation_) build(driven);
+    std::span<const redis::Ready> wait(const std::vector<const redis::Driven*>& all, TimePoint until, bool& woken) {
+        generations_seen_.clear();
+        for (const redis::Driven* each : all)
+            generations_seen_.push_back(each->generation());
+        if (set_ == nullptr || generations_seen_ != generations_) build(all);
         const auto left = std::chrono::ceil<milliseconds>(until - now());
         const long most = static_cast<long>(std::clamp<std::int64_t>(left.count(), 0, kLookEvery.count()));
-        events_.resize(driven.interests().size() + 2);
         const int count = pg::pg_call([&] {
             return WaitEventSetWait(set_, most, events_.data(), static_cast<int>(events_.size()),
                                     PG_WAIT_EXTENSION);
@@ -96,8 +98,11 @@ public:
     }
 
 private:
-    void build(const redis::Driven& driven) {
-        const std::span<const redis::Interest> interests = driven.interests();
+    void build(const std::vector<const redis::Driven*>& all) {
+        std::vector<redis::Interest> interests;
+        for (const redis::Driven* each : all)
+            interests.insert(interests.end(), each->interests().begin(), each->interests().end());
+        events_.resize(interests.size() + 2);
         WaitEventSet* const old = std::exchange(set_, nullptr);
         set_ = pg::pg_call([&] {
             if (old != nullptr) FreeWaitEventSet(old);
@@ -111,11 +116,12 @@ private:
             }
             return made;
         });
-        generation_ = driven.generation();
+        generations_ = generations_seen_;
     }
 
     WaitEventSet* set_ = nullptr;
-    std::uint64_t generation_ = 0;
+    std::vector<std::uint64_t> generations_;
+    std::vector<std::uint64_t> generations_seen_;
     std::vector<WaitEvent> events_;
     std::vector<redis::Ready> ready_;
 };
@@ -210,6 +216,9 @@ End run(pg::RedisSettings settings, SettingsWatch& watch) {
                 return End::kFailure;
             session.service({}, now());
         }
+        if (session.has_mail() &&
+            !in_transaction("cache_ext: invalidating what Redis tells", [&] { session.read_mail(); }))
+            return End::kFailure;
         if (now() >= look_at) {
             look_at = now() + kLookEvery;
             session.report(now());
@@ -224,7 +233,7 @@ End run(pg::RedisSettings settings, SettingsWatch& watch) {
             continue;
         }
         bool woken = false;
-        ready = set.wait(session.client(), std::min(session.next_deadline(), look_at), woken);
+        ready = set.wait(session.driven(), std::min(session.next_deadline(), look_at), woken);
         if (woken) session.expect_rows();
     }
 }
