@@ -15,6 +15,10 @@ CREATE TABLE cache_ext_internal.redis_outbox (
 COMMENT ON TABLE cache_ext_internal.redis_outbox IS 'what Redis is still to be told: a row for each transaction that invalidated something';
 CREATE INDEX redis_outbox_by_id ON cache_ext_internal.redis_outbox (id);
 
+-- The number of the last message whose row has left the outbox. A sequence, since it is written each time.
+CREATE SEQUENCE cache_ext_internal.redis_sent;
+COMMENT ON SEQUENCE cache_ext_internal.redis_sent IS 'number of the last message that Redis acknowledged and that is no longer in redis_outbox';
+
 -- What the sender remembers from one start to the next.
 CREATE TABLE cache_ext_internal.redis_state (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),

@@ -188,7 +188,7 @@ CACHE_EXT_FUNCTION(redis_url_parts) {
 CACHE_EXT_FUNCTION(apply_redis_settings) {
     if (!pg::current_space().exists) PG_RETURN_VOID();
     if (PG_GETARG_BOOL(0)) pg::tell_redis_everything();
-    worker::ensure_pusher();
+    worker::want_pusher();
     PG_RETURN_VOID();
 }
 

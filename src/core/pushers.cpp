@@ -59,6 +59,16 @@ bool Pushers::claim_start(std::uint32_t database, Timestamp now) noexcept {
     return true;
 }
 
+void Pushers::want(std::uint32_t database) noexcept {
+    std::lock_guard guard(lock_);
+    if (Place* place = find_or_take(database); place != nullptr) place->is_wanted = true;
+}
+
+void Pushers::doubt(std::int32_t place) noexcept {
+    std::lock_guard guard(lock_);
+    places_[place].is_wanted = false;
+}
+
 void Pushers::not_before(std::uint32_t database, Timestamp moment) noexcept {
     std::lock_guard guard(lock_);
     if (Place* place = find_or_take(database); place != nullptr) place->not_before = moment;
@@ -78,7 +88,7 @@ void Pushers::leave(std::int32_t place, std::int32_t pid, Timestamp moment, bool
     Place& own = places_[place];
     if (own.pid.load(std::memory_order_relaxed) != pid) return;
     own.not_before = moment;
-    own.is_wanted = is_wanted;
+    own.is_wanted = own.is_wanted || is_wanted;
     own.pid.store(0, std::memory_order_release);
 }
 

@@ -7,6 +7,7 @@
 #include "pg/guard.hpp"
 #include "pg/settings.hpp"
 #include "pg/space.hpp"
+#include "pg/utf8.hpp"
 
 extern "C" {
 #include "access/genam.h"
@@ -182,10 +183,9 @@ RedisSettings redis_settings() {
     };
 
     RedisSettings s;
-    s.database = pg_call([] {
-        const char* name = get_database_name(MyDatabaseId);
-        return std::string(name == nullptr ? "" : pg_server_to_any(name, static_cast<int>(strlen(name)), PG_UTF8));
-    });
+    const char* const own_name = pg_call([] { return get_database_name(MyDatabaseId); });
+    // One that is no text at all is still this database's.
+    s.database = to_utf8(own_name == nullptr ? "" : own_name).value_or(std::to_string(MyDatabaseId));
     s.enabled = flag("redis_enabled", settings::redis_enabled);
     // An address of this database's own comes with the secrets of this database's own.
     const bool own_url = own.contains("redis_url");

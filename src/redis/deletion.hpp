@@ -74,6 +74,7 @@ private:
     std::shared_ptr<const Notice> notice_;
     Progress progress_ = Progress::kIdle;
     std::deque<std::shared_ptr<const Job>> jobs_;
+    std::vector<std::string> once_more_;          ///< keys of which nobody knows whether their tags lead to them
     std::deque<std::shared_ptr<const Job>> forgets_;  ///< to be done when all that is under way has been
     std::size_t under_way_ = 0;
     bool failed_ = false;

@@ -27,6 +27,9 @@ bool fills_batch(const std::vector<OutboxRow>& rows) noexcept;
 
 void delete_from_outbox(const std::vector<std::int64_t>& ids);
 
+/// Remembers that Redis has acknowledged all messages up to this one; like all numbers of sequences, even if the transaction fails.
+void remember_sent(std::uint64_t number);
+
 /// How many rows there are, counted up to `most`.
 std::int64_t count_outbox(std::int64_t most);
 
@@ -42,6 +45,7 @@ struct PushState {
     bool complete = false;       ///< every invalidation since has gone into the outbox
     std::uint64_t generation = 0;  ///< of the values that are put, the last one
     bool has_put = false;          ///< values have been put
+    std::uint64_t sent = 0;        ///< of the rows that have left the outbox, the last message; see remember_sent
 };
 PushState read_push_state();
 void write_push_state(const PushState& state);

@@ -90,7 +90,7 @@ void copy_text(std::span<char> to, const std::string& text) {
 // --- lanes --------------------------------------------------------------------------------------------
 
 void Lane::start(std::vector<OutboxRow> rows) {
-    auto named = std::make_shared<redis::Notice>();
+    named_ = std::make_shared<redis::Notice>();
     scans_ = std::make_shared<redis::Notice>();
     const bool single = rows.size() <= kSingleMessages;
     for (OutboxRow& row : rows) {
@@ -100,21 +100,28 @@ void Lane::start(std::vector<OutboxRow> rows) {
         scans_->patterns.insert(scans_->patterns.end(), copy.patterns.begin(), copy.patterns.end());
         copy.patterns.clear();
         copy.everything = false;
-        named->merge(std::move(copy));
+        named_->merge(std::move(copy));
         if (single || messages_.empty() || messages_.back().names() >= kNamesPerMessage) {
             messages_.push_back(std::move(row.notice));
         } else {
             messages_.back().merge(std::move(row.notice));
         }
     }
-    named->deduplicate();
+    named_->deduplicate();
     scans_->deduplicate();
     if (!single) {
         for (redis::Notice& message : messages_)
             message.deduplicate();
     }
     stage_ = Stage::kDeleting;
-    deletion_.start(std::move(named));
+    deletion_.start(named_);
+}
+
+void Lane::begin(TimePoint now) {
+    must_repeat_ = false;
+    stage_ = Stage::kDeleting;
+    deletion_.start(named_);
+    deletion_.step(now);
 }
 
 void Lane::step(redis::Publisher& publisher, TimePoint now) {
@@ -122,9 +129,10 @@ void Lane::step(redis::Publisher& publisher, TimePoint now) {
         deletion_.step(now);
         if (deletion_.progress() != redis::Progress::kDone) return;
         deletion_.reset();
-        if (scans_ && !scans_->empty()) {
+        if (must_repeat_) return begin(now);
+        if (stage_ == Stage::kDeleting && !scans_->empty()) {
             stage_ = Stage::kScanning;
-            deletion_.start(std::exchange(scans_, nullptr));
+            deletion_.start(scans_);
             deletion_.step(now);
             return;
         }
@@ -135,12 +143,15 @@ void Lane::step(redis::Publisher& publisher, TimePoint now) {
         stage_ = Stage::kPublishing;
         publisher.step(now);
     }
+    if (stage_ == Stage::kPublishing && must_repeat_) return begin(now);
     if (stage_ == Stage::kPublishing && publisher.acknowledged() >= last_message_)
         stage_ = Stage::kAcknowledged;
 }
 
 void Lane::finish() noexcept {
     ids_.clear();
+    named_.reset();
+    scans_.reset();
     stage_ = Stage::kIdle;
 }
 
@@ -188,19 +199,22 @@ std::vector<const redis::Driven*> PushSession::driven() const {
 }
 
 TimePoint PushSession::next_deadline() const noexcept {
-    TimePoint deadline = std::min({client_->next_deadline(), turn_at_, quick_.deletion().next_deadline(),
-                                   scanning_.deletion().next_deadline()});
+    TimePoint deadline = std::min(client_->next_deadline(), turn_at_);
     if (subscriber_) deadline = std::min(deadline, subscriber_->next_deadline());
-    if (publisher_) deadline = std::min({deadline, publisher_->next_deadline(), filler_->next_deadline()});
+    if (publisher_ && redis_last_) {
+        deadline = std::min({deadline, publisher_->next_deadline(), filler_->next_deadline(),
+                             quick_.deletion().next_deadline(), scanning_.deletion().next_deadline()});
+    }
     return deadline;
 }
 
 void PushSession::service(std::span<const redis::Ready> ready, TimePoint now) {
     client_->service(ready, now);
     if (subscriber_) subscriber_->service(ready, now);
-    if (!publisher_) {
+    look_at_connections(now);
+    if (!redis_last_) {
         ask_for_sequence(now);
-    } else {
+    } else if (publisher_) {
         filler_->step(now);
         // No deletion before a value that was lost is fenced off.
         if (filler_->is_open()) {
@@ -211,6 +225,18 @@ void PushSession::service(std::span<const redis::Ready> ready, TimePoint now) {
         // What has just been submitted goes at once.
         client_->service({}, now);
     }
+}
+
+/// Behind a new connection there may be a server that has lost its newest state, or another one with an older state: it has to show what it knows,
+/// and what was under way is done again.
+void PushSession::look_at_connections(TimePoint now) {
+    const std::uint64_t connections = client_->status(now).connections;
+    if (connections == connections_) return;
+    connections_ = connections;
+    redis_last_.reset();
+    is_checked_ = false;
+    quick_.repeat();
+    scanning_.repeat();
 }
 
 /// The last number that Redis knows, where it does: it may be above what was sent, but never below what a consumer has seen.
@@ -238,8 +264,8 @@ bool PushSession::wants_turn(TimePoint now) const noexcept {
                           scanning_.stage() == Lane::Stage::kAcknowledged;
     const bool any_offered = pg::region().offers().any() && publisher_ && filler_->is_open() &&
                              quick_.stage() != Lane::Stage::kDeleting;
-    return any_done || any_offered || (hungry_ && (publisher_ ? quick_.stage() == Lane::Stage::kIdle
-                                               : redis_last_.has_value()));
+    const bool may_read = redis_last_ && client_->can_take(now) && quick_.stage() == Lane::Stage::kIdle;
+    return any_done || any_offered || (redis_last_ && !is_checked_) || (hungry_ && may_read);
 }
 
 std::vector<std::int64_t> PushSession::being_sent() const {
@@ -256,9 +282,11 @@ void PushSession::turn(TimePoint now) {
         state_known_ = true;
     }
     see_to_completeness();
+    check_sequence();
     if (!publisher_ && redis_last_) {
-        // Where Redis knows none, it has lost it, or is another one: then a number that nobody has seen, which leaves a gap.
-        const std::uint64_t last = *redis_last_ != 0 ? *redis_last_ : state_.reserved;
+        // Where Redis does not know its number, it has lost it, or is another one: then a number that nobody has seen, which leaves a gap.
+        const bool is_known = *redis_last_ != 0 && *redis_last_ >= state_.sent;
+        const std::uint64_t last = is_known ? *redis_last_ : state_.reserved;
         publisher_.emplace(*client_, layout_, last);
         ++state_.generation;
         pg::pg_call([this] { write_push_state(state_); });
@@ -268,16 +296,32 @@ void PushSession::turn(TimePoint now) {
     const std::vector<std::int64_t> sent = being_sent();
     for (Lane* lane : {&quick_, &scanning_}) {
         if (lane->stage() != Lane::Stage::kAcknowledged) continue;
-        pg::pg_call([&] { delete_from_outbox(lane->ids()); });
+        pg::pg_call([&] {
+            remember_sent(publisher_->acknowledged());
+            delete_from_outbox(lane->ids());
+        });
         report_.rows_sent += lane->ids().size();
         lane->finish();
     }
-    if (publisher_ && client_->can_take(now)) {
+    if (publisher_ && redis_last_ && client_->can_take(now)) {
         offer_values(now);
         read_rows(sent);
     } else {
         compact(now);
     }
+}
+
+/// A server that knows an older number than the last that was acknowledged has lost what came after it, and may have again what was deleted then.
+void PushSession::check_sequence() {
+    if (!redis_last_ || is_checked_) return;
+    if (*redis_last_ < (publisher_ ? publisher_->acknowledged() : state_.sent)) {
+        pg::pg_call([] {
+            ereport(LOG, (errmsg("Redis has lost what it was told, and is told that everything may have changed")));
+            add_everything_to_outbox();
+        });
+    }
+    is_checked_ = true;
+    hungry_ = true;
 }
 
 /// What was invalidated while nobody kept it for Redis is not known: everything may have been. It is told at once, and again when those are over who looked whether

@@ -36,14 +36,20 @@ public:
 
     void start(std::vector<OutboxRow> rows);
     void step(redis::Publisher& publisher, redis::TimePoint now);
+    /// Redis may have lost what it has done: it deletes once more.
+    void repeat() noexcept { must_repeat_ = stage_ != Stage::kIdle && stage_ != Stage::kAcknowledged; }
     /// Its rows have left the outbox.
     void finish() noexcept;
 
 private:
+    void begin(redis::TimePoint now);
+
     redis::Deletion deletion_;
     Stage stage_ = Stage::kIdle;
     std::vector<std::int64_t> ids_;
+    std::shared_ptr<redis::Notice> named_;
     std::shared_ptr<redis::Notice> scans_;  ///< what all keys are looked through for, after the rest
+    bool must_repeat_ = false;
     std::vector<redis::Notice> messages_;
     std::uint64_t last_message_ = 0;
 };
@@ -78,7 +84,9 @@ public:
     void report(redis::TimePoint now);
 
 private:
+    void look_at_connections(redis::TimePoint now);
     void ask_for_sequence(redis::TimePoint now);
+    void check_sequence();
     void see_to_completeness();
     void see_to_losses();
     void look_for_settled();
@@ -101,7 +109,9 @@ private:
     PushState state_;
     bool state_known_ = false;
     bool asking_ = false;                      ///< for the last message's number
-    std::optional<std::uint64_t> redis_last_;  ///< which Redis knows
+    std::optional<std::uint64_t> redis_last_;  ///< which Redis knows, since the newest connection; until then nothing is sent
+    bool is_checked_ = false;                  ///< whether it is the one that it should know
+    std::uint64_t connections_ = 0;            ///< that were made
     bool hungry_ = true;
     redis::TimePoint turn_at_;
     redis::TimePoint compact_at_;

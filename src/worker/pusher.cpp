@@ -264,6 +264,7 @@ void push() {
     int looks = 0;
     for (;;) {
         pg::RedisSettings settings;
+        pg::region().pushers().doubt(own_place);
         switch (look_at_settings(settings)) {
             case Look::kFailed:
                 nap();
@@ -276,6 +277,7 @@ void push() {
                     continue;
                 }
                 is_wanted = false;
+                away = 0;
                 return;
             case Look::kOn:
                 looks = kFirstLooks;
@@ -332,6 +334,12 @@ void start_pusher(Oid database) noexcept {
 void ensure_pusher() noexcept {
     if (!pg::attached() || RecoveryInProgress() || !pg::pushes_to_redis()) return;
     if (pg::region().pushers().latch_of(MyDatabaseId) < 0) start_pusher(MyDatabaseId);
+}
+
+void want_pusher() noexcept {
+    if (!pg::attached() || RecoveryInProgress() || !pg::pushes_to_redis()) return;
+    pg::region().pushers().want(MyDatabaseId);
+    ensure_pusher();
 }
 
 std::int64_t attend_to_pushers(std::int64_t most_ms) noexcept {
