@@ -11,7 +11,7 @@ DECLARE
     -- Internal functions under what authenticated may read: the reader of a view executes its functions, but cannot name them.
     under_views CONSTANT text[] := ARRAY['entries', 'dependencies'];
     -- Likewise under what only service_role may read.
-    under_administration CONSTANT text[] := ARRAY['underneath', 'function_counts', 'trigger_arguments'];
+    under_administration CONSTANT text[] := ARRAY['underneath', 'function_counts', 'trigger_arguments', 'redis_status'];
     object record;
     grantee text;
     privilege text;
