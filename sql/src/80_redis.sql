@@ -21,7 +21,11 @@ CREATE TABLE cache_ext_internal.redis_state (
     -- No message has a number above it.
     reserved bigint NOT NULL DEFAULT 0,
     -- Every invalidation since has gone into the outbox.
-    complete boolean NOT NULL DEFAULT false
+    complete boolean NOT NULL DEFAULT false,
+    -- Of the values that are put into Redis: the last generation.
+    generation bigint NOT NULL DEFAULT 0,
+    -- Whether any has been put there.
+    has_put boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE cache_ext_internal.redis_state IS 'what is remembered of the messages to Redis';
 INSERT INTO cache_ext_internal.redis_state DEFAULT VALUES;

@@ -27,6 +27,7 @@ void describe_pending(const pg::PendingSet& set, Details& out) noexcept {
 
 bool describe(const Visible& found, const core::Id128& scope, std::string_view key, Details& out) noexcept {
     out.tag_count = 0;
+    out.has_relations = false;
     if (found.where == Visible::Where::kNowhere) return false;
     if (found.where == Visible::Where::kPending) {
         describe_pending(*found.pending, out);
@@ -41,8 +42,10 @@ bool describe(const Visible& found, const core::Id128& scope, std::string_view k
         if (!same) return;
         std::size_t at = 0;
         for (std::uint32_t i = 0; i < e.tag_count; ++i) {
-            if (core::Store::tag(base, e.tags[i]).space != e.space)
-                break;  // the relations that it depends on
+            if (core::Store::tag(base, e.tags[i]).space != e.space) {
+                out.has_relations = true;  // and they come last
+                break;
+            }
             const std::string_view tag = core::Store::tag(base, e.tags[i]).text();
             std::memcpy(out.text + at, tag.data(), tag.size());
             out.tags[out.tag_count++] = {out.text + at, tag.size()};

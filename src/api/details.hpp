@@ -15,6 +15,7 @@ namespace cache_ext::api {
 struct Details {
     std::string_view tags[core::kMaxTags];
     int tag_count = 0;
+    bool has_relations = false;  ///< it depends on relations beside its tags
     core::Timestamp created_at = 0;
     core::Timestamp expires_at = 0;
     core::Timestamp last_accessed = 0;

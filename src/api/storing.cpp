@@ -5,6 +5,7 @@
 #include "api/value.hpp"
 #include "pg/guard.hpp"
 #include "pg/observe.hpp"
+#include "pg/redis_settings.hpp"
 #include "pg/settings.hpp"
 #include "pg/snapshot.hpp"
 #include "pg/testing.hpp"
@@ -107,6 +108,9 @@ bool with_set(const SetRequest& request, const core::Scope& scope, const Age& ag
         set.compute_us = request.compute_us;
         set.grace_ms = grace_ms;
         set.only_if_absent = request.only_if_absent;
+        // What depends on relations stays here: Redis is not told of writes to them.
+        set.write_through = policy != nullptr && policy->write_through && !scope.is_private &&
+                            set.relations.empty() && pg::pushes_to_redis();
         set.command = GetCurrentCommandId(false);
         if (request.handed_out) pg::note_computed(set.tags, set.expires_at);
         return set.expires_at > now && store(set);

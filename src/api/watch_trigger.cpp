@@ -6,9 +6,15 @@
 #include "api/watch.hpp"
 #include "api/watch_sql.hpp"
 #include "pg/guard.hpp"
+#include "pg/redis_settings.hpp"
+#include "pg/settings.hpp"
 #include "pg/space.hpp"
+#include "pg/transaction.hpp"
 
 extern "C" {
+#include "catalog/partition.h"
+#include "lib/stringinfo.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 }
 
@@ -16,11 +22,40 @@ namespace cache_ext::api {
 
 namespace {
 
+constexpr char kTablePlace[] = "{table}";
+
+/// Appends a text so that a glob takes it as it is.
+void append_escaped(StringInfoData& glob, const char* text) {
+    for (; *text != '\0'; ++text) {
+        if (std::strchr("*?[]\\", *text) != nullptr) appendStringInfoChar(&glob, '\\');
+        appendStringInfoChar(&glob, *text);
+    }
+}
+
 /// The watch, as a trigger's calls in one statement need it.
 struct FiringWatch {
     RowTags* tags;
     WatchSpec spec;
+    char* elsewhere;  ///< the keys that others keep of this table, as a glob; null: none
 };
+
+/// cache_ext.redis_table_pattern for a table; of a partition, for the table that it is a part of.
+char* keys_elsewhere(Relation table) {
+    if (*pg::settings::redis_table_pattern == '\0') return nullptr;
+    Oid named = RelationGetRelid(table);
+    if (table->rd_rel->relispartition) named = llast_oid(get_partition_ancestors(named));
+    StringInfoData pattern;
+    initStringInfo(&pattern);
+    for (const char* at = pg::settings::redis_table_pattern; *at != '\0'; ++at) {
+        if (std::strncmp(at, kTablePlace, sizeof kTablePlace - 1) == 0) {
+            append_escaped(pattern, get_rel_name(named));
+            at += sizeof kTablePlace - 2;
+        } else {
+            appendStringInfoChar(&pattern, *at);
+        }
+    }
+    return pattern.data;
+}
 
 FiringWatch& firing_watch(FunctionCallInfo fcinfo, const TriggerData& data) {
     auto* watch = static_cast<FiringWatch*>(fcinfo->flinfo->fn_extra);
@@ -33,6 +68,7 @@ FiringWatch& firing_watch(FunctionCallInfo fcinfo, const TriggerData& data) {
         watch = static_cast<FiringWatch*>(palloc(sizeof(FiringWatch)));
         watch->spec = watch_spec(*data.tg_trigger);
         watch->tags = parse_row_tags(data.tg_relation, watch->spec.tags, watch->spec.tag_count, false);
+        watch->elsewhere = pg::pushes_to_redis() ? keys_elsewhere(data.tg_relation) : nullptr;
         MemoryContextSwitchTo(before);
         fcinfo->flinfo->fn_extra = watch;
     }
@@ -75,6 +111,8 @@ Datum fire(FunctionCallInfo fcinfo) {
     FiringWatch& watch = firing_watch(fcinfo, data);
     const core::Id128 space = space_id();
     const bool for_row = TRIGGER_FIRED_FOR_ROW(data.tg_event);
+    if (watch.elsewhere != nullptr)
+        pg::invalidate(pg::InvalidationKind::kElsewhere, {{}, space, {}, false}, watch.elsewhere);
     if (watch.tags->unknown) {
         invalidate_everything(space);
     } else if (TRIGGER_FIRED_BY_TRUNCATE(data.tg_event)) {

@@ -8,6 +8,7 @@
 #include "core/duties.hpp"
 #include "core/function_stats.hpp"
 #include "core/flights.hpp"
+#include "core/offers.hpp"
 #include "core/prepared.hpp"
 #include "core/pushers.hpp"
 #include "core/replica.hpp"
@@ -52,6 +53,7 @@ struct RegionHeader {
     Replica replica;
     Duties duties;
     Pushers pushers;
+    Offers offers;
     std::atomic<std::uint64_t> counted_before[static_cast<std::size_t>(
         Counter::kCount)];                 ///< totals when statistics were last reset
     std::atomic<Timestamp> counted_since;  ///< when that was; 0 = never
@@ -85,6 +87,7 @@ public:
     Duties& duties() const noexcept { return header().duties; }
     Flights& flights() const noexcept { return header().flights; }
     Pushers& pushers() const noexcept { return header().pushers; }
+    Offers& offers() const noexcept { return header().offers; }
     Store& store() const noexcept { return header().store; }
     Watches& watches() const noexcept { return header().watches; }
 

@@ -59,6 +59,7 @@ struct PendingSet {
     std::uint32_t compute_us;
     std::uint32_t grace_ms;
     bool only_if_absent;
+    bool write_through;  ///< what has been stored is offered to Redis
     std::uint32_t
         command;  ///< the command of the transaction that made it: older snapshots of its own do not see it
     core::Version

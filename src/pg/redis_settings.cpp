@@ -164,6 +164,8 @@ bool pushes_to_redis() noexcept {
 }
 
 RedisSettings redis_settings() {
+    // So that it is known whose changes count.
+    pg_call([] { load(); });
     Texts own;
     read_texts(kTable, own);
     Texts secrets;

@@ -157,6 +157,7 @@ bool put(const PendingSet& set, core::Version birth, core::Timestamp now) noexce
     entry.now = now;
     const core::Put result = store.put(region().base(), session(), entry, quota());
     session().counters.add(result == core::Put::kStored ? core::Counter::kSets : core::Counter::kRefusedSets);
+    if (set.write_through && result == core::Put::kStored) region().offers().add(MyDatabaseId, set.key);
     return result == core::Put::kStored;
 }
 
@@ -232,7 +233,7 @@ void on_transaction(XactEvent event, void* /*argument*/) {
                 const core::Timestamp now = GetCurrentTimestamp();
                 s.pending.for_each_set([&](const PendingSet& set) { publish(s, set, now); });
             }
-            if (s.has_told) wake_pusher();
+            if (s.has_told || (detail::session != nullptr && region().offers().any())) wake_pusher();
             finish(s, true);
             break;
         case XACT_EVENT_PREPARE:
@@ -279,7 +280,11 @@ void invalidate(InvalidationKind kind, const core::Scope& scope, std::string_vie
     if (s.ending) stamp(s);
 }
 
-bool publish_now(const PendingSet& set) noexcept { return put(set, set.birth, GetCurrentTimestamp()); }
+bool publish_now(const PendingSet& set) noexcept {
+    const bool stored = put(set, set.birth, GetCurrentTimestamp());
+    if (stored && set.write_through) wake_pusher();
+    return stored;
+}
 
 bool is_ending() noexcept { return state().ending; }
 

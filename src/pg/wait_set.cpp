@@ -15,13 +15,15 @@ WaitSet::~WaitSet() {
     if (set_ != nullptr) FreeWaitEventSet(set_);
 }
 
-std::span<const redis::Ready> WaitSet::wait(const redis::Driven& driven, redis::TimePoint until,
-                                            redis::milliseconds most, bool& woken) {
-    if (set_ == nullptr || driven.generation() != generation_) build(driven);
+std::span<const redis::Ready> WaitSet::wait(const std::vector<const redis::Driven*>& all,
+                                            redis::TimePoint until, redis::milliseconds most, bool& woken) {
+    generations_seen_.clear();
+    for (const redis::Driven* each : all)
+        generations_seen_.push_back(each->generation());
+    if (set_ == nullptr || generations_seen_ != generations_) build(all);
     const auto left =
         std::chrono::ceil<redis::milliseconds>(until - std::chrono::steady_clock::now()).count();
     const long timeout = static_cast<long>(std::clamp<std::int64_t>(left, 0, most.count()));
-    events_.resize(driven.interests().size() + 2);
     const int count = pg_call([&] {
         return WaitEventSetWait(set_, timeout, events_.data(), static_cast<int>(events_.size()),
                                 PG_WAIT_EXTENSION);
@@ -39,8 +41,11 @@ std::span<const redis::Ready> WaitSet::wait(const redis::Driven& driven, redis::
     return ready_;
 }
 
-void WaitSet::build(const redis::Driven& driven) {
-    const std::span<const redis::Interest> interests = driven.interests();
+void WaitSet::build(const std::vector<const redis::Driven*>& all) {
+    std::vector<redis::Interest> interests;
+    for (const redis::Driven* each : all)
+        interests.insert(interests.end(), each->interests().begin(), each->interests().end());
+    events_.resize(interests.size() + 2);
     WaitEventSet* const old = std::exchange(set_, nullptr);
     set_ = pg_call([&] {
         if (old != nullptr) FreeWaitEventSet(old);
@@ -53,7 +58,7 @@ void WaitSet::build(const redis::Driven& driven) {
         }
         return made;
     });
-    generation_ = driven.generation();
+    generations_ = generations_seen_;
 }
 
 }  // namespace cache_ext::pg

@@ -26,14 +26,15 @@ public:
 
     /// Waits until something is ready, but no longer than until then and no longer than `most`; what is ready, valid until the next call. `woken`: somebody has
     /// set the latch, which stays set. Throws PgError.
-    std::span<const redis::Ready> wait(const redis::Driven& driven, redis::TimePoint until,
+    std::span<const redis::Ready> wait(const std::vector<const redis::Driven*>& all, redis::TimePoint until,
                                        redis::milliseconds most, bool& woken);
 
 private:
-    void build(const redis::Driven& driven);
+    void build(const std::vector<const redis::Driven*>& all);
 
     WaitEventSet* set_ = nullptr;
-    std::uint64_t generation_ = 0;
+    std::vector<std::uint64_t> generations_;
+    std::vector<std::uint64_t> generations_seen_;
     std::vector<WaitEvent> events_;
     std::vector<redis::Ready> ready_;
 };
@@ -50,7 +51,7 @@ bool drive_until(redis::Driven& driven, redis::TimePoint until, Done&& done) {
         if (done()) return true;
         if (now >= until) return false;
         bool woken = false;
-        ready = set.wait(driven, std::min(until, driven.next_deadline()), kLook, woken);
+        ready = set.wait({&driven}, std::min(until, driven.next_deadline()), kLook, woken);
         if (woken) ResetLatch(MyLatch);
         if (InterruptPending) pg_call([] { CHECK_FOR_INTERRUPTS(); });
     }

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "redis/cluster.hpp"
 #include "redis/single.hpp"
 #include "redis/unavailable.hpp"
 
@@ -14,7 +15,8 @@ std::unique_ptr<Client> Client::make(Options options) {
             [[fallthrough]];
         case Scheme::kTcp:
         case Scheme::kUnix:
-            return make_single(std::move(options));
+            return options.url.is_cluster ? make_cluster(std::move(options))
+                                          : make_single(std::move(options));
         case Scheme::kRest:
             break;
     }

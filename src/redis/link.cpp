@@ -73,7 +73,7 @@ bool Link::submit(Request&& request, std::string_view packed, TimePoint now) noe
     } catch (...) {
         return false;
     }
-    if (!connection_->append(packed, now)) {
+    if (!connection_->append(packed.empty() ? std::string_view(requests_.back().packed) : packed, now)) {
         request = std::move(requests_.back());
         requests_.pop_back();
         return false;

@@ -28,6 +28,7 @@ struct Request {
     std::uint64_t sequence = 0;  ///< in the order of submission
     int slot = -1;
     int redirects = 0;
+    int ask = -1;  ///< the node that is to be asked this once
 };
 
 class Link;
@@ -86,7 +87,8 @@ public:
     [[nodiscard]] bool is_up() const noexcept;
     [[nodiscard]] bool takes(TimePoint now) const noexcept { return is_up() && breaker_.allows(now); }
 
-    /// Sends a command. False: it was not taken. The bounds are the owner's to look after.
+    /// Sends a command: `packed`, or what the request itself holds where that is empty. False: it was not taken, and the request is as it was.
+    /// The bounds are the owner's to look after.
     [[nodiscard]] bool submit(Request&& request, std::string_view packed, TimePoint now) noexcept;
 
     /// Subscribes: what comes from now on goes to on_push.

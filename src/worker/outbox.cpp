@@ -177,12 +177,16 @@ PushState read_push_state() {
     static SPIPlanPtr plan = nullptr;
     PushState state;
     SPI_connect();
-    execute(plan, "SELECT reserved, complete FROM cache_ext_internal.redis_state", 0, nullptr, nullptr, true);
+    execute(plan, "SELECT reserved, complete, generation, has_put FROM cache_ext_internal.redis_state", 0, nullptr, nullptr, true);
     if (SPI_processed > 0) {
         bool is_null = true;
         state.reserved = static_cast<std::uint64_t>(result_number(0));
-        state.complete = DatumGetBool(
-            SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &is_null));
+        const auto column = [&is_null](int number) {
+            return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, number, &is_null);
+        };
+        state.complete = DatumGetBool(column(2));
+        state.generation = static_cast<std::uint64_t>(DatumGetInt64(column(3)));
+        state.has_put = DatumGetBool(column(4));
     }
     SPI_finish();
     return state;
@@ -190,13 +194,15 @@ PushState read_push_state() {
 
 void write_push_state(const PushState& state) {
     static SPIPlanPtr plan = nullptr;
-    Oid types[] = {INT8OID, BOOLOID};
-    Datum values[] = {Int64GetDatum(static_cast<int64>(state.reserved)), BoolGetDatum(state.complete)};
+    Oid types[] = {INT8OID, BOOLOID, INT8OID, BOOLOID};
+    Datum values[] = {Int64GetDatum(static_cast<int64>(state.reserved)), BoolGetDatum(state.complete),
+                      Int64GetDatum(static_cast<int64>(state.generation)), BoolGetDatum(state.has_put)};
     SPI_connect();
     execute(plan,
-            "INSERT INTO cache_ext_internal.redis_state AS s (reserved, complete) VALUES ($1, $2) "
-            "ON CONFLICT (singleton) DO UPDATE SET reserved = excluded.reserved, complete = excluded.complete",
-            2, types, values, false);
+            "INSERT INTO cache_ext_internal.redis_state AS s (reserved, complete, generation, has_put) "
+            "VALUES ($1, $2, $3, $4) ON CONFLICT (singleton) DO UPDATE SET reserved = excluded.reserved, "
+            "complete = excluded.complete, generation = excluded.generation, has_put = excluded.has_put",
+            4, types, values, false);
     SPI_finish();
 }
 

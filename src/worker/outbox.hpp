@@ -40,6 +40,8 @@ std::int64_t compact_outbox(const std::vector<std::int64_t>& being_sent, std::in
 struct PushState {
     std::uint64_t reserved = 0;  ///< no message has a number above it
     bool complete = false;       ///< every invalidation since has gone into the outbox
+    std::uint64_t generation = 0;  ///< of the values that are put, the last one
+    bool has_put = false;          ///< values have been put
 };
 PushState read_push_state();
 void write_push_state(const PushState& state);

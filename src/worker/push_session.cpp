@@ -7,6 +7,7 @@
 
 #include "pg/attach.hpp"
 #include "pg/guard.hpp"
+#include "worker/offered.hpp"
 
 extern "C" {
 #include "access/transam.h"
@@ -63,14 +64,14 @@ redis::Layout layout_of(const pg::RedisSettings& settings) {
     return layout;
 }
 
-std::unique_ptr<redis::Client> client_of(const pg::RedisSettings& settings) {
+redis::Options options_of(const pg::RedisSettings& settings) {
     redis::Options options;
     options.url = settings.url.value();
     options.token = settings.token;
     options.connect_timeout = options.command_timeout = milliseconds(settings.timeout_ms);
     options.total_timeout = std::max(milliseconds(settings.timeout_ms) * 4, milliseconds(1000));
     options.seed = static_cast<std::uint64_t>(MyProcPid) ^ static_cast<std::uint64_t>(GetCurrentTimestamp());
-    return redis::Client::make(std::move(options));
+    return options;
 }
 
 /// The id of the oldest transaction that is under way, or the next one.
@@ -89,32 +90,44 @@ void copy_text(std::span<char> to, const std::string& text) {
 // --- lanes --------------------------------------------------------------------------------------------
 
 void Lane::start(std::vector<OutboxRow> rows) {
-    auto all = std::make_shared<redis::Notice>();
+    auto named = std::make_shared<redis::Notice>();
+    scans_ = std::make_shared<redis::Notice>();
     const bool single = rows.size() <= kSingleMessages;
     for (OutboxRow& row : rows) {
         ids_.push_back(row.id);
         redis::Notice copy = row.notice;
-        all->merge(std::move(copy));
+        scans_->everything = scans_->everything || copy.everything;
+        scans_->patterns.insert(scans_->patterns.end(), copy.patterns.begin(), copy.patterns.end());
+        copy.patterns.clear();
+        copy.everything = false;
+        named->merge(std::move(copy));
         if (single || messages_.empty() || messages_.back().names() >= kNamesPerMessage) {
             messages_.push_back(std::move(row.notice));
         } else {
             messages_.back().merge(std::move(row.notice));
         }
     }
-    all->deduplicate();
+    named->deduplicate();
+    scans_->deduplicate();
     if (!single) {
         for (redis::Notice& message : messages_)
             message.deduplicate();
     }
     stage_ = Stage::kDeleting;
-    deletion_.start(std::move(all));
+    deletion_.start(std::move(named));
 }
 
 void Lane::step(redis::Publisher& publisher, TimePoint now) {
-    if (stage_ == Stage::kDeleting) {
+    if (stage_ == Stage::kDeleting || stage_ == Stage::kScanning) {
         deletion_.step(now);
         if (deletion_.progress() != redis::Progress::kDone) return;
         deletion_.reset();
+        if (scans_ && !scans_->empty()) {
+            stage_ = Stage::kScanning;
+            deletion_.start(std::exchange(scans_, nullptr));
+            deletion_.step(now);
+            return;
+        }
         const std::string time = iso_time();
         for (const redis::Notice& message : messages_)
             last_message_ = publisher.add(message, time);
@@ -137,33 +150,56 @@ PushSession::PushSession(pg::RedisSettings settings, std::int32_t place)
     : settings_(std::move(settings)),
       place_(place),
       layout_(layout_of(settings_)),
-      client_(client_of(settings_)),
+      client_(redis::Client::make(options_of(settings_))),
       quick_(*client_, layout_),
       scanning_(*client_, layout_),
       born_(U64FromFullTransactionId(ReadNextFullTransactionId())) {
     copy_text(report_.server, redis::masked(*settings_.url));
-    if (core::PushReport before; pg::region().pushers().read_report(MyDatabaseId, before)) {
-        report_.rows_sent = before.rows_sent;
-        report_.compactions = before.compactions;
+    if (pg::region().pushers().read_report(MyDatabaseId, before_)) {
+        report_.rows_sent = before_.rows_sent;
+        report_.compactions = before_.compactions;
+    }
+    if (settings_.subscribe && !settings_.channel.empty()) {
+        // Whatever was told while nobody listened is not known: when it begins, each time.
+        redis::Listener listener;
+        listener.subscribed = [this] { inbox_.forget_everything(); };
+        listener.lost = [this] { inbox_.forget_everything(); };
+        listener.message = [this](std::string_view, std::string_view message) { inbox_.add(message); };
+        subscriber_ = redis::Subscriber::make(options_of(settings_), {settings_.channel}, std::move(listener));
     }
 }
 
-PushSession::~PushSession() { client_->close(std::chrono::steady_clock::now()); }
+PushSession::~PushSession() {
+    client_->close(std::chrono::steady_clock::now());
+    if (subscriber_) subscriber_->close(std::chrono::steady_clock::now());
+}
+
+std::vector<const redis::Driven*> PushSession::driven() const {
+    std::vector<const redis::Driven*> all{client_.get()};
+    if (subscriber_) all.push_back(subscriber_.get());
+    return all;
+}
 
 TimePoint PushSession::next_deadline() const noexcept {
     TimePoint deadline = std::min({client_->next_deadline(), turn_at_, quick_.deletion().next_deadline(),
                                    scanning_.deletion().next_deadline()});
-    if (publisher_) deadline = std::min(deadline, publisher_->next_deadline());
+    if (subscriber_) deadline = std::min(deadline, subscriber_->next_deadline());
+    if (publisher_) deadline = std::min({deadline, publisher_->next_deadline(), filler_->next_deadline()});
     return deadline;
 }
 
 void PushSession::service(std::span<const redis::Ready> ready, TimePoint now) {
     client_->service(ready, now);
+    if (subscriber_) subscriber_->service(ready, now);
     if (!publisher_) {
         ask_for_sequence(now);
     } else {
-        quick_.step(*publisher_, now);
-        scanning_.step(*publisher_, now);
+        filler_->step(now);
+        // No deletion before a value that was lost is fenced off.
+        if (filler_->is_open()) {
+            quick_.step(*publisher_, now);
+            scanning_.step(*publisher_, now);
+        }
         publisher_->step(now);
         // What has just been submitted goes at once.
         client_->service({}, now);
@@ -193,7 +229,9 @@ bool PushSession::wants_turn(TimePoint now) const noexcept {
     if (now >= turn_at_) return true;
     const bool any_done = quick_.stage() == Lane::Stage::kAcknowledged ||
                           scanning_.stage() == Lane::Stage::kAcknowledged;
-    return any_done || (hungry_ && (publisher_ ? quick_.stage() == Lane::Stage::kIdle
+    const bool any_offered = pg::region().offers().any() && publisher_ && filler_->is_open() &&
+                             quick_.stage() != Lane::Stage::kDeleting;
+    return any_done || any_offered || (hungry_ && (publisher_ ? quick_.stage() == Lane::Stage::kIdle
                                                : redis_last_.has_value()));
 }
 
@@ -215,6 +253,9 @@ void PushSession::turn(TimePoint now) {
         // Where Redis knows none, it has lost it, or is another one: then a number that nobody has seen, which leaves a gap.
         const std::uint64_t last = *redis_last_ != 0 ? *redis_last_ : state_.reserved;
         publisher_.emplace(*client_, layout_, last);
+        ++state_.generation;
+        pg::pg_call([this] { write_push_state(state_); });
+        filler_.emplace(*client_, layout_, state_.generation, state_.has_put);
     }
     see_to_losses();
     const std::vector<std::int64_t> sent = being_sent();
@@ -225,6 +266,7 @@ void PushSession::turn(TimePoint now) {
         lane->finish();
     }
     if (publisher_ && client_->can_take(now)) {
+        offer_values(now);
         read_rows(sent);
     } else {
         compact(now);
@@ -286,6 +328,33 @@ void PushSession::reserve(std::size_t messages) {
     state_ = next;
 }
 
+/// Puts what has been stored since, as this transaction's snapshot sees it. What it does not see is deleted later, by rows that a later snapshot sees; and nobody may be taking
+/// keys out of the sets that they are put into.
+void PushSession::offer_values(TimePoint now) {
+    const auto is_naming = [](const Lane& lane) { return lane.stage() == Lane::Stage::kDeleting; };
+    if (!pg::region().offers().any() || !filler_->is_open() || is_naming(quick_) || is_naming(scanning_)) return;
+    std::vector<std::string> keys;
+    keys.reserve(core::Offers::kBytes / 16);
+    pg::region().offers().take(MyDatabaseId, [&keys](std::string_view key) {
+        try {
+            keys.emplace_back(key);
+        } catch (...) {
+        }
+    });
+    if (keys.empty()) return;
+    if (!state_.has_put) {
+        PushState next = state_;
+        next.has_put = true;
+        pg::pg_call([&] { write_push_state(next); });
+        state_ = next;
+    }
+    std::vector<redis::Value> values = read_values(keys, settings_);
+    // What they were computed from is to outlive a crash, as they do.
+    pg::pg_call([] { XLogFlush(GetXLogInsertRecPtr()); });
+    for (const redis::Value& value : values)
+        filler_->put(value, now);
+}
+
 /// `sent`: what was on its way when this turn began, and is seen by its snapshot even if it is deleted by now.
 void PushSession::read_rows(const std::vector<std::int64_t>& sent) {
     if (!hungry_ || quick_.stage() != Lane::Stage::kIdle) return;
@@ -341,7 +410,10 @@ void PushSession::report(TimePoint now) {
     report_.last_error_at = status.last_error.empty() ? 0 : clock - ago(status.last_error_at);
     report_.up_since = status.state == redis::State::kUp ? clock - ago(status.up_since) : 0;
     report_.sequence = publisher_ ? publisher_->acknowledged() : 0;
-    report_.keys_deleted = quick_.deletion().deleted() + scanning_.deletion().deleted();
+    report_.keys_deleted = before_.keys_deleted + quick_.deletion().deleted() + scanning_.deletion().deleted();
+    report_.messages_received = before_.messages_received + inbox_.received();
+    report_.listening = subscriber_ && subscriber_->is_subscribed() ? 1 : 0;
+    report_.values_put = before_.values_put + (filler_ ? filler_->puts() : 0);
     report_.round_trip_us = static_cast<std::uint64_t>(status.round_trip.count());
     pg::region().pushers().report(place_, report_);
 }

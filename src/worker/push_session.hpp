@@ -13,17 +13,20 @@
 #include "pg/redis_settings.hpp"
 #include "redis/client.hpp"
 #include "redis/deletion.hpp"
+#include "redis/filler.hpp"
 #include "redis/publisher.hpp"
+#include "redis/subscriber.hpp"
+#include "worker/inbox.hpp"
 #include "worker/outbox.hpp"
 
 namespace cache_ext::worker {
 
-/// Rows on their way: first their deletions, then the messages about them, then they leave the outbox.
+/// Rows on their way: first their keys and tags are deleted, then what their patterns match, then go the messages about them, then they leave the outbox.
 class Lane {
 public:
     Lane(redis::Client& client, const redis::Layout& layout) : deletion_(client, layout) {}
 
-    enum class Stage : std::uint8_t { kIdle, kDeleting, kPublishing, kAcknowledged };
+    enum class Stage : std::uint8_t { kIdle, kDeleting, kScanning, kPublishing, kAcknowledged };
     [[nodiscard]] Stage stage() const noexcept { return stage_; }
     [[nodiscard]] const std::vector<std::int64_t>& ids() const noexcept { return ids_; }
     [[nodiscard]] const redis::Deletion& deletion() const noexcept { return deletion_; }
@@ -40,6 +43,7 @@ private:
     redis::Deletion deletion_;
     Stage stage_ = Stage::kIdle;
     std::vector<std::int64_t> ids_;
+    std::shared_ptr<redis::Notice> scans_;  ///< what all keys are looked through for, after the rest
     std::vector<redis::Notice> messages_;
     std::uint64_t last_message_ = 0;
 };
@@ -52,7 +56,7 @@ public:
     PushSession& operator=(const PushSession&) = delete;
 
     /// What has to be waited for, and until when at most.
-    [[nodiscard]] const redis::Client& client() const noexcept { return *client_; }
+    [[nodiscard]] std::vector<const redis::Driven*> driven() const;
     [[nodiscard]] redis::TimePoint next_deadline() const noexcept;
 
     /// Sends and receives what it can.
@@ -67,6 +71,10 @@ public:
     /// Looks at the outbox, in a transaction with a snapshot. May raise; then it is to be called again later.
     void turn(redis::TimePoint now);
 
+    /// Invalidates what others have told, in a transaction of its own. Likewise.
+    [[nodiscard]] bool has_mail() const noexcept { return !inbox_.empty(); }
+    void read_mail() { inbox_.apply(layout_.origin, layout_.database); }
+
     void report(redis::TimePoint now);
 
 private:
@@ -74,6 +82,7 @@ private:
     void see_to_completeness();
     void see_to_losses();
     void look_for_settled();
+    void offer_values(redis::TimePoint now);
     void read_rows(const std::vector<std::int64_t>& sent);
     void reserve(std::size_t messages);
     void compact(redis::TimePoint now);
@@ -83,7 +92,10 @@ private:
     std::int32_t place_;
     redis::Layout layout_;
     std::unique_ptr<redis::Client> client_;
+    std::unique_ptr<redis::Subscriber> subscriber_;  ///< null: it does not listen
+    Inbox inbox_;
     std::optional<redis::Publisher> publisher_;  ///< once the last message's number is known
+    std::optional<redis::Filler> filler_;        ///< likewise
     Lane quick_;
     Lane scanning_;  ///< for rows because of which all keys are looked through
     PushState state_;
@@ -106,6 +118,7 @@ private:
     std::uint64_t born_;      ///< the next transaction's id when this began
     std::int64_t floor_ = 0;  ///< rows up to this id are being sent or gone, and there will be none
     core::PushReport report_{};
+    core::PushReport before_{};  ///< what the sessions before this one had done
 };
 
 }  // namespace cache_ext::worker

@@ -153,6 +153,9 @@ End run(pg::RedisSettings settings, SettingsWatch& watch) {
                 return End::kFailure;
             session.service({}, now());
         }
+        if (session.has_mail() &&
+            !in_transaction("cache_ext: invalidating what Redis tells", [&] { session.read_mail(); }))
+            return End::kFailure;
         if (now() >= look_at) {
             look_at = now() + kLookEvery;
             session.report(now());
@@ -167,7 +170,7 @@ End run(pg::RedisSettings settings, SettingsWatch& watch) {
             continue;
         }
         bool woken = false;
-        ready = set.wait(session.client(), std::min(session.next_deadline(), look_at), kLookEvery, woken);
+        ready = set.wait(session.driven(), std::min(session.next_deadline(), look_at), kLookEvery, woken);
         if (woken) session.expect_rows();
     }
 }

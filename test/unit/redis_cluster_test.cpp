@@ -1,0 +1,276 @@
+// The client and a real cluster, whose slots move and whose nodes fail.
+#include <set>
+
+#include "redis_fixture.hpp"
+
+namespace cache_ext::redis {
+namespace {
+
+class Cluster {
+public:
+    /// Three primaries, and as many servers more that have nothing yet.
+    explicit Cluster(int more = 0) {
+        for (int i = 0; i < 3 + more; ++i) {
+            // The cluster's bus has a port of its own, ten thousand above.
+            int port = 0;
+            do
+                port = free_port();
+            while (port >= 55'000);
+            servers_.push_back(std::make_unique<RedisServer>(
+                std::vector<std::string>{"--cluster-enabled", "yes", "--cluster-node-timeout", "700",
+                                         "--repl-diskless-sync-delay", "0",
+                                         "--cluster-allow-replica-migration", "no"},
+                port));
+        }
+        std::vector<std::string> command = {"redis-cli", "--cluster", "create"};
+        for (int i = 0; i < 3; ++i)
+            command.push_back(address(i));
+        command.insert(command.end(), {"--cluster-replicas", "0", "--cluster-yes"});
+        Process create(find_program({"redis-cli", "valkey-cli"}).value(), command,
+                       servers_[0]->folder() + "/create.log");
+        EXPECT_EQ(create.wait(), 0);
+        for (int i = 3; i < 3 + more; ++i)
+            direct(i, {"CLUSTER", "MEET", "127.0.0.1", std::to_string(servers_[0]->port())});
+        for (int i = 0; i < 3 + more; ++i)
+            wait_for(i, "cluster_state:ok", "cluster_known_nodes:" + std::to_string(3 + more));
+    }
+
+    RedisServer& server(int i) { return *servers_[static_cast<std::size_t>(i)]; }
+    std::string address(int i) { return "127.0.0.1:" + std::to_string(server(i).port()); }
+    std::string url() { return "redis://" + address(0) + "?cluster=1"; }
+    std::string id(int i) { return direct(i, {"CLUSTER", "MYID"}).text; }
+
+    /// A command to one of the servers, whatever the slots.
+    Reply direct(int i, const std::vector<std::string>& command) {
+        auto& session = sessions_[i];
+        if (!session) session = std::make_unique<Session>(options_for(server(i).url()));
+        return session->run(command);
+    }
+
+    void wait_for(int i, const std::string& one, const std::string& other = {}) {
+        EXPECT_TRUE(eventually([&] {
+            const std::string info = direct(i, {"CLUSTER", "INFO"}).text;
+            return info.find(one) != std::string::npos && info.find(other) != std::string::npos;
+        })) << one;
+    }
+
+    static bool eventually(const std::function<bool()>& holds) {
+        const TimePoint end = now() + std::chrono::seconds(20);
+        while (!holds()) {
+            if (now() > end) return false;
+            usleep(10'000);
+        }
+        return true;
+    }
+
+    /// Which of the first three has the slot.
+    int owner(std::uint16_t slot) const { return slot <= 5460 ? 0 : slot <= 10922 ? 1 : 2; }
+
+private:
+    std::vector<std::unique_ptr<RedisServer>> servers_;
+    std::map<int, std::unique_ptr<Session>> sessions_;
+};
+
+class RedisCluster : public RedisTest {};
+
+TEST_F(RedisCluster, everything_on_three_nodes) {
+    Cluster cluster;
+    Session session(options_for(cluster.url()));
+    ASSERT_TRUE(session.loop().until([&] { return session.status().nodes_up == 3; }))
+        << session.status().last_error;
+    EXPECT_EQ(session.status().state, State::kUp);
+    EXPECT_EQ(session.status().nodes, 3);
+
+    // Keys go to where they belong.
+    std::set<std::string> keys;
+    for (int i = 0; i < 300; ++i) {
+        const std::string key = "key" + std::to_string(i);
+        keys.insert(key);
+        EXPECT_EQ(session.run({"SET", key, "value"}).text, "OK");
+    }
+    EXPECT_EQ(session.status().redirects, 0U);
+    for (int i = 0; i < 3; ++i)
+        EXPECT_GT(cluster.direct(i, {"DBSIZE"}).integer, 50);
+    EXPECT_EQ(session.run({"CLUSTER", "KEYSLOT", "a{b}c"}, "any").integer, slot_of("a{b}c"));
+
+    // A command's keys are to be of one slot.
+    EXPECT_EQ(session.run({"MSET", "{a}1", "x", "{a}2", "y"}).text, "OK");
+    EXPECT_TRUE(session.run({"MGET", "key1", "key2"}).text.starts_with("CROSSSLOT"));
+    session.run({"UNLINK", "{a}1", "{a}2"});
+
+    // Over all of them.
+    std::set<std::string> found;
+    int answers = 0;
+    const std::vector<std::string_view> scan = {"SCAN", "0", "COUNT", "1000"};
+    EXPECT_EQ(session.client().primaries().size(), 3U);
+    EXPECT_EQ(for_each_primary(
+                  session.client(), scan,
+                  [&](NodeId, const Reply& reply) {
+                      ++answers;
+                      for (const Reply& key : reply.elements.at(1).elements)
+                          found.insert(key.text);
+                  },
+                  now()),
+              3U);
+    ASSERT_TRUE(session.loop().until([&] { return answers == 3; }));
+    EXPECT_EQ(found, keys);
+    const std::vector<std::string_view> ping = {"PING"};
+    EXPECT_FALSE(session.client().submit_to(77, ping, nullptr, now()));
+
+    // Any of the nodes will do to begin with, or to listen.
+    Session by_another(options_for("redis://127.0.0.1:1," + cluster.address(2)));
+    EXPECT_EQ(by_another.run({"GET", "key1"}).text, "value");
+
+    // The one that is no cluster, and the cluster that is taken for a single server.
+    RedisServer single({}, free_port());
+    Session wrong(options_for("redis://127.0.0.1:" + std::to_string(single.port()) + "?cluster=1"));
+    EXPECT_TRUE(wrong.loop().until([&] { return wrong.status().state == State::kMisconfigured; }));
+    Session plain(options_for("redis://" + cluster.address(0)));
+    const std::string elsewhere = cluster.owner(slot_of("key1")) == 0 ? "key2" : "key1";
+    ASSERT_NE(cluster.owner(slot_of(elsewhere)), 0);
+    EXPECT_EQ(plain.run({"GET", elsewhere}).verdict, Verdict::kRedirect);
+
+    // Closed: everything is answered.
+    int lost = 0;
+    for (int i = 0; i < 10; ++i)
+        EXPECT_TRUE(session.submit({"GET", "key" + std::to_string(i)}, [&](const Reply& reply) {
+            lost += reply.verdict == Verdict::kLost ? 1 : 0;
+        }));
+    session.client().close(now());
+    EXPECT_EQ(lost, 10);
+    EXPECT_TRUE(session.client().interests().empty());
+}
+
+TEST_F(RedisCluster, slots_that_move_while_they_are_written) {
+    Cluster cluster;
+    Session session(options_for(cluster.url()));
+    ASSERT_TRUE(session.loop().until([&] { return session.status().nodes_up == 3; }))
+        << session.status().last_error;
+    // Four lists of one slot, each with a number appended after the other while the slot goes round the cluster.
+    const std::uint16_t slot = slot_of("tag");
+    const std::string slot_text = std::to_string(slot);
+    constexpr int kLists = 4;
+    std::array<int, kLists> appended{};
+    std::array<int, kLists> answered{};
+    bool in_order = true;
+    const auto append = [&] {
+        for (std::size_t list = 0; list < kLists; ++list) {
+            const int number = appended[list];
+            if (!session.submit({"RPUSH", "{tag}" + std::to_string(list), std::to_string(number)},
+                                [&, list, number](const Reply& reply) {
+                                    EXPECT_TRUE(reply.ok()) << to_text(reply.verdict) << " " << reply.text;
+                                    in_order = in_order && number == answered[list];
+                                    ++answered[list];
+                                }))
+                continue;
+            ++appended[list];
+        }
+    };
+    const auto run = [&](int ms) {
+        session.loop().until(
+            [&] {
+                append();
+                return false;
+            },
+            milliseconds(ms));
+    };
+    std::array<std::string, 3> ids;
+    for (int i = 0; i < 3; ++i)
+        ids[static_cast<std::size_t>(i)] = cluster.id(i);
+    int at = cluster.owner(slot);
+    const std::uint64_t topology = session.client().topology();
+    for (int round = 0; round < 4; ++round) {
+        const int to = (at + 1) % 3;
+        run(20);
+        EXPECT_TRUE(
+            cluster
+                .direct(to, {"CLUSTER", "SETSLOT", slot_text, "IMPORTING", ids[static_cast<std::size_t>(at)]})
+                .ok());
+        EXPECT_TRUE(
+            cluster
+                .direct(at, {"CLUSTER", "SETSLOT", slot_text, "MIGRATING", ids[static_cast<std::size_t>(to)]})
+                .ok());
+        for (std::size_t list = 0; list < kLists; ++list) {
+            run(10);
+            const Reply moved =
+                cluster.direct(at, {"MIGRATE", "127.0.0.1", std::to_string(cluster.server(to).port()),
+                                    "{tag}" + std::to_string(list), "0", "5000"});
+            EXPECT_TRUE(moved.ok()) << moved.text;
+        }
+        run(10);
+        EXPECT_TRUE(
+            cluster.direct(to, {"CLUSTER", "SETSLOT", slot_text, "NODE", ids[static_cast<std::size_t>(to)]})
+                .ok());
+        run(10);
+        EXPECT_TRUE(
+            cluster.direct(at, {"CLUSTER", "SETSLOT", slot_text, "NODE", ids[static_cast<std::size_t>(to)]})
+                .ok());
+        EXPECT_TRUE(cluster
+                        .direct(3 - at - to,
+                                {"CLUSTER", "SETSLOT", slot_text, "NODE", ids[static_cast<std::size_t>(to)]})
+                        .ok());
+        at = to;
+        run(20);
+    }
+    ASSERT_TRUE(session.loop().until([&] { return session.status().in_flight == 0; }));
+    EXPECT_TRUE(in_order);
+    EXPECT_GT(session.status().redirects, 8U);
+    EXPECT_NE(session.client().topology(), topology);
+    EXPECT_EQ(session.status().lost, 0U);
+    for (std::size_t list = 0; list < kLists; ++list) {
+        EXPECT_GT(appended[list], 20);
+        const Reply all = session.run({"LRANGE", "{tag}" + std::to_string(list), "0", "-1"});
+        ASSERT_EQ(all.elements.size(), static_cast<std::size_t>(appended[list]));
+        for (int i = 0; i < appended[list]; ++i)
+            ASSERT_EQ(all.elements[static_cast<std::size_t>(i)].text, std::to_string(i));
+    }
+}
+
+TEST_F(RedisCluster, a_primary_that_fails) {
+    Cluster cluster(1);
+    EXPECT_TRUE(cluster.direct(3, {"CLUSTER", "REPLICATE", cluster.id(1)}).ok());
+    ASSERT_TRUE(Cluster::eventually([&] {
+        return cluster.direct(3, {"INFO", "replication"}).text.find("master_link_status:up") !=
+               std::string::npos;
+    }));
+    // That it may take over at all, the primary has to have heard of it.
+    ASSERT_TRUE(Cluster::eventually([&] {
+        return cluster.direct(1, {"CLUSTER", "SLOTS"}).elements.at(1).elements.size() == 4;
+    }));
+    Options options = options_for(cluster.url());
+    options.command_timeout = milliseconds(300);
+    Session session(options);
+    ASSERT_TRUE(session.loop().until([&] { return session.status().nodes_up == 3; }))
+        << session.status().last_error;
+    const std::string key = "b";  // slot 3300
+    ASSERT_EQ(cluster.owner(slot_of(key)), 0);
+    std::string in_one;
+    for (int i = 0; in_one.empty(); ++i)
+        if (cluster.owner(slot_of("k" + std::to_string(i))) == 1) in_one = "k" + std::to_string(i);
+    EXPECT_TRUE(session.run({"SET", in_one, "1"}).ok());
+    EXPECT_EQ(cluster.direct(1, {"WAIT", "1", "5000"}).integer, 1);
+    cluster.server(1).process().signal(SIGSTOP);
+    Verdict verdict = Verdict::kOk;
+    ASSERT_TRUE(session.submit({"GET", in_one}, [&](const Reply& reply) { verdict = reply.verdict; }));
+    EXPECT_TRUE(session.run({"SET", key, "2"}).ok()) << "the others do not wait";
+    EXPECT_TRUE(session.loop().until([&] { return verdict == Verdict::kLost; }));
+    // The replica takes over, and the client finds it.
+    std::optional<std::string> value;
+    bool is_under_way = false;
+    EXPECT_TRUE(session.loop().until(
+        [&] {
+            if (!is_under_way)
+                is_under_way = session.submit({"GET", in_one}, [&](const Reply& reply) {
+                    is_under_way = false;
+                    if (reply.ok()) value = reply.text;
+                });
+            return value.has_value();
+        },
+        milliseconds(30'000)));
+    EXPECT_EQ(value, "1");
+    EXPECT_TRUE(session.loop().until(
+        [&] { return session.status().nodes_up == 3 && session.status().nodes == 3; }, milliseconds(30'000)));
+}
+
+}  // namespace
+}  // namespace cache_ext::redis
