@@ -10,6 +10,7 @@
 #include "worker/cleanup.hpp"
 #include "worker/launcher.hpp"
 #include "worker/pusher.hpp"
+#include "worker/queue_keeper.hpp"
 #include "worker/warmer.hpp"
 
 extern "C" {
@@ -45,10 +46,12 @@ void leave_seat(int /*code*/, Datum /*argument*/) noexcept {
     own_seat = -1;
 }
 
+enum class Task : std::uint8_t { kSweep, kWarm, kKeepQueues };
+
 /// What a worker is started for.
 struct Assignment {
-    core::Duty duty;  ///< where it only warms, no more than the database is known of it
-    bool only_warms;
+    core::Duty duty;  ///< unless it sweeps, no more than the database is known of it
+    Task task;
 };
 static_assert(sizeof(Assignment) <= BGW_EXTRALEN);
 
@@ -61,7 +64,11 @@ void work(const Assignment& assignment) {
     if (space.exists) ensure_pusher();
     commit();
 
-    if (assignment.only_warms) {
+    if (assignment.task == Task::kKeepQueues) {
+        if (space.exists) keep_queues();
+        return;
+    }
+    if (assignment.task == Task::kWarm) {
         // Its entries will have to be swept.
         if (space.exists && warm(Warmth::kAll) > 0)
             pg::region().duties().note(id_of(space), duty.database, GetCurrentTimestamp());
@@ -112,6 +119,15 @@ Start launch(std::int32_t seat, const Assignment& assignment, std::int32_t notif
     if (registered) return Start::kStarted;
     pg::region().duties().leave(seat, 0);
     return Start::kNoSlot;
+}
+
+/// Starts a worker for a task that needs no more than a database.
+Start start_for(Oid database, Task task, std::int32_t notify, BackgroundWorkerHandle** handle) noexcept {
+    const std::int32_t seat = pg::region().duties().take_seat_in(database, GetCurrentTimestamp());
+    if (seat < 0) return Start::kNotNow;
+    Assignment assignment{{}, task};
+    assignment.duty.database = database;
+    return launch(seat, assignment, notify, handle);
 }
 
 /// A session's commit: notes the database if there is something of it in the cache, and starts a worker where nobody else does.
@@ -174,15 +190,16 @@ Start start(std::int32_t place, std::int32_t notify) noexcept {
     core::Duties& duties = pg::region().duties();
     const std::int32_t seat = duties.take_seat(place, GetCurrentTimestamp(), interval());
     if (seat < 0) return Start::kNotNow;
-    return launch(seat, {duties.get(place), false}, notify, nullptr);
+    return launch(seat, {duties.get(place), Task::kSweep}, notify, nullptr);
 }
 
 Start start_warming(Oid database, std::int32_t notify, BackgroundWorkerHandle** handle) noexcept {
-    const std::int32_t seat = pg::region().duties().take_seat_in(database, GetCurrentTimestamp());
-    if (seat < 0) return Start::kNotNow;
-    Assignment assignment{{}, true};
-    assignment.duty.database = database;
-    return launch(seat, assignment, notify, handle);
+    return start_for(database, Task::kWarm, notify, handle);
+}
+
+Start start_queue_keeper() noexcept {
+    if (!pg::attached() || is_worker) return Start::kNotNow;
+    return start_for(MyDatabaseId, Task::kKeepQueues, 0, nullptr);
 }
 
 const char* state() noexcept {

@@ -32,6 +32,9 @@ Start start(std::int32_t place, std::int32_t notify) noexcept;
 /// Starts a worker that warms a database, whatever is due there; the extension need not be there. `handle`: if given, to be freed, it tells how that goes. Fails as `start`.
 Start start_warming(Oid database, std::int32_t notify, BackgroundWorkerHandle** handle = nullptr) noexcept;
 
+/// Starts a worker that looks after the queues of this session's database. Fails as `start`.
+Start start_queue_keeper() noexcept;
+
 /// The time between two sweeps, in microseconds.
 core::Timestamp interval() noexcept;
 
