@@ -9,6 +9,7 @@
 #include "pg/guard.hpp"
 #include "pg/identity.hpp"
 #include "pg/observe.hpp"
+#include "pg/queue.hpp"
 #include "pg/redis_settings.hpp"
 #include "pg/replication.hpp"
 #include "pg/settings.hpp"
@@ -37,6 +38,7 @@ extern "C" void _PG_init() {
     pg::init_observe();
     pg::init_temporary();
     pg::init_redis_settings();
+    pg::init_queues();
     api::init_policies();
     api::init_cached_functions();
     api::init_watch_sql();

@@ -14,7 +14,7 @@ DECLARE
     -- Internal functions under what authenticated may read: the reader of a view executes its functions, but cannot name them.
     under_views CONSTANT text[] := ARRAY['entries', 'dependencies', 'storage_caller_is_known'];
     -- Likewise under what only service_role may read.
-    under_administration CONSTANT text[] := ARRAY['underneath', 'function_counts', 'trigger_arguments'];
+    under_administration CONSTANT text[] := ARRAY['underneath', 'function_counts', 'trigger_arguments', 'redis_status'];
     -- Triggers that are made in the caller's place, and believed.
     made_for_others CONSTANT text[] := ARRAY['handle_storage_change'];
     object record;

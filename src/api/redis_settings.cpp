@@ -161,23 +161,24 @@ CACHE_EXT_FUNCTION(check_redis_setting) {
     PG_RETURN_VOID();
 }
 
-/// An address without its password, the password, and what tells one place from another.
+/// An address without user and password, these, and what tells one place from another: see redis::same_place.
 CACHE_EXT_FUNCTION(redis_url_parts) {
     redis::ParsedUrl parsed = redis::parse_url(text_argument(fcinfo, 0));
     if (!parsed.url) throw pg::Error(ERRCODE_INVALID_PARAMETER_VALUE, "invalid address of Redis", parsed.error);
-    std::string parts[3];
-    parts[1] = std::exchange(parsed.url->password, {});
+    std::string parts[4];
+    parts[1] = std::exchange(parsed.url->user, {});
+    parts[2] = std::exchange(parsed.url->password, {});
     parts[0] = redis::masked(*parsed.url);
-    parts[2] = parsed.url->path;
+    parts[3] = parts[0].substr(0, parts[0].find(':') + 1) + parsed.url->path;
     for (const redis::Endpoint& each : parsed.url->endpoints)
-        parts[2] += redis::to_text(each) + " ";
+        parts[3] += redis::to_text(each) + " ";
     return pg::pg_call([&] {
         TupleDesc row = nullptr;
         if (get_call_result_type(fcinfo, nullptr, &row) != TYPEFUNC_COMPOSITE)
             elog(ERROR, "redis_url_parts returns a row");
-        Datum values[3];
-        bool nulls[3] = {};
-        for (int i = 0; i < 3; ++i)
+        Datum values[4];
+        bool nulls[4] = {};
+        for (int i = 0; i < 4; ++i)
             values[i] = PointerGetDatum(
                 cstring_to_text_with_len(parts[i].data(), static_cast<int>(parts[i].size())));
         return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(row), values, nulls));

@@ -197,7 +197,10 @@ RedisSettings redis_settings() {
         const auto found = secrets.find(name);
         return found == secrets.end() ? std::string() : found->second;
     };
-    if (own_url && s.url) s.url->password = secret("password");
+    if (own_url && s.url) {
+        s.url->user = secret("user");
+        s.url->password = secret("password");
+    }
     s.token = own_url || secrets.contains("redis_token") ? secret("redis_token") : settings::redis_token;
     s.prefix = text("redis_prefix", settings::redis_prefix);
     s.namespaces = split(text("redis_namespaces", settings::redis_namespaces));

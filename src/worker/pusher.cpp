@@ -12,6 +12,7 @@
 #include "pg/guard.hpp"
 #include "pg/redis_settings.hpp"
 #include "pg/space.hpp"
+#include "pg/wait_set.hpp"
 #include "worker/push_session.hpp"
 #include "worker/warmer.hpp"
 #include "worker/worker.hpp"
@@ -61,70 +62,6 @@ void leave_place(int /*code*/, Datum /*argument*/) noexcept {
 }
 
 TimePoint now() noexcept { return std::chrono::steady_clock::now(); }
-
-/// The sockets to wait for, and the latch.
-class WaitSet {
-public:
-    WaitSet() = default;
-    WaitSet(const WaitSet&) = delete;
-    WaitSet& operator=(const WaitSet&) = delete;
-    ~WaitSet() {
-        if (set_ != nullptr) FreeWaitEventSet(set_);
-    }
-
-    /// Waits until something is ready, and returns what. `woken`: somebody has set the latch.
-    std::span<const redis::Ready> wait(const std::vector<const redis::Driven*>& all, TimePoint until, bool& woken) {
-        generations_seen_.clear();
-        for (const redis::Driven* each : all)
-            generations_seen_.push_back(each->generation());
-        if (set_ == nullptr || generations_seen_ != generations_) build(all);
-        const auto left = std::chrono::ceil<milliseconds>(until - now());
-        const long most = static_cast<long>(std::clamp<std::int64_t>(left.count(), 0, kLookEvery.count()));
-        const int count = pg::pg_call([&] {
-            return WaitEventSetWait(set_, most, events_.data(), static_cast<int>(events_.size()),
-                                    PG_WAIT_EXTENSION);
-        });
-        ready_.clear();
-        for (int i = 0; i < count; ++i) {
-            const WaitEvent& event = events_[static_cast<std::size_t>(i)];
-            if ((event.events & WL_LATCH_SET) != 0) {
-                woken = true;
-                continue;
-            }
-            ready_.push_back({event.fd, (event.events & WL_SOCKET_READABLE) != 0,
-                              (event.events & WL_SOCKET_WRITEABLE) != 0});
-        }
-        return ready_;
-    }
-
-private:
-    void build(const std::vector<const redis::Driven*>& all) {
-        std::vector<redis::Interest> interests;
-        for (const redis::Driven* each : all)
-            interests.insert(interests.end(), each->interests().begin(), each->interests().end());
-        events_.resize(interests.size() + 2);
-        WaitEventSet* const old = std::exchange(set_, nullptr);
-        set_ = pg::pg_call([&] {
-            if (old != nullptr) FreeWaitEventSet(old);
-            WaitEventSet* made = pg::make_wait_set(static_cast<int>(interests.size()) + 2);
-            AddWaitEventToSet(made, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, nullptr);
-            AddWaitEventToSet(made, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, nullptr, nullptr);
-            for (const redis::Interest& each : interests) {
-                const int events =
-                    (each.read ? WL_SOCKET_READABLE : 0) | (each.write ? WL_SOCKET_WRITEABLE : 0);
-                if (events != 0) AddWaitEventToSet(made, static_cast<uint32>(events), each.fd, nullptr, nullptr);
-            }
-            return made;
-        });
-        generations_ = generations_seen_;
-    }
-
-    WaitEventSet* set_ = nullptr;
-    std::vector<std::uint64_t> generations_;
-    std::vector<std::uint64_t> generations_seen_;
-    std::vector<WaitEvent> events_;
-    std::vector<redis::Ready> ready_;
-};
 
 /// Runs `body` in a transaction. False: it failed, which the log tells, and nothing of it was done.
 template <class Body>
@@ -202,7 +139,7 @@ enum class End : std::uint8_t { kSettings, kFailure, kWanted };
 /// Sends until the settings change, something fails, or somebody wants the database for himself.
 End run(pg::RedisSettings settings, SettingsWatch& watch) {
     PushSession session(std::move(settings), own_place);
-    WaitSet set;
+    pg::WaitSet set;
     TimePoint look_at{};
     std::span<const redis::Ready> ready;
     for (;;) {
@@ -239,7 +176,7 @@ End run(pg::RedisSettings settings, SettingsWatch& watch) {
             continue;
         }
         bool woken = false;
-        ready = set.wait(session.driven(), std::min(session.next_deadline(), look_at), woken);
+        ready = set.wait(session.driven(), std::min(session.next_deadline(), look_at), kLookEvery, woken);
         if (woken) session.expect_rows();
     }
 }

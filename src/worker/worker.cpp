@@ -11,6 +11,7 @@
 #include "worker/cleanup.hpp"
 #include "worker/launcher.hpp"
 #include "worker/pusher.hpp"
+#include "worker/queue_keeper.hpp"
 #include "worker/warmer.hpp"
 
 extern "C" {
@@ -44,12 +45,6 @@ constinit std::int32_t own_seat = -1;
 /// This transaction, once it has committed, makes work for who looks after the storage usage.
 constinit bool storage_wanted = false;
 
-core::Duty only_database(Oid database) noexcept {
-    core::Duty duty;
-    duty.database = database;
-    return duty;
-}
-
 void leave_seat(int /*code*/, Datum /*argument*/) noexcept {
     if (own_seat >= 0) pg::region().duties().leave(own_seat, MyProcPid);
     own_seat = -1;
@@ -59,11 +54,12 @@ enum class Task : std::uint8_t {
     kSweep,  ///< and all that is done then
     kWarm,
     kStorage,
+    kKeepQueues,
 };
 
 /// What a worker is started for.
 struct Assignment {
-    core::Duty duty;  ///< where it does not sweep, no more than the database is known of it
+    core::Duty duty;  ///< unless it sweeps, no more than the database is known of it
     Task task;
 };
 static_assert(sizeof(Assignment) <= BGW_EXTRALEN);
@@ -85,6 +81,10 @@ void work(const Assignment& assignment) {
 
     if (assignment.task == Task::kStorage) {
         tend_storage();
+        return;
+    }
+    if (assignment.task == Task::kKeepQueues) {
+        if (space.exists) keep_queues();
         return;
     }
     if (assignment.task == Task::kWarm) {
@@ -164,6 +164,15 @@ void tell_wanted_for_storage(bool committed) noexcept {
     wake_for_storage();
 }
 
+/// Starts a worker for a task that needs no more than a database.
+Start start_for(Oid database, Task task, std::int32_t notify, BackgroundWorkerHandle** handle) noexcept {
+    const std::int32_t seat = pg::region().duties().take_seat_in(database, GetCurrentTimestamp());
+    if (seat < 0) return Start::kNotNow;
+    Assignment assignment{{}, task};
+    assignment.duty.database = database;
+    return launch(seat, assignment, notify, handle);
+}
+
 /// A session's commit: notes the database if there is something of it in the cache, and starts a worker where nobody else does.
 void on_transaction(XactEvent event, void* /*argument*/) noexcept {
     if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
@@ -231,15 +240,16 @@ Start start(std::int32_t place, std::int32_t notify) noexcept {
 }
 
 Start start_warming(Oid database, std::int32_t notify, BackgroundWorkerHandle** handle) noexcept {
-    const std::int32_t seat = pg::region().duties().take_seat_in(database, GetCurrentTimestamp());
-    if (seat < 0) return Start::kNotNow;
-    return launch(seat, {only_database(database), Task::kWarm}, notify, handle);
+    return start_for(database, Task::kWarm, notify, handle);
+}
+
+Start start_queue_keeper() noexcept {
+    if (!pg::attached() || is_worker) return Start::kNotNow;
+    return start_for(MyDatabaseId, Task::kKeepQueues, 0, nullptr);
 }
 
 Start start_for_storage(Oid database, std::int32_t notify) noexcept {
-    const std::int32_t seat = pg::region().duties().take_seat_in(database, GetCurrentTimestamp());
-    if (seat < 0) return Start::kNotNow;
-    return launch(seat, {only_database(database), Task::kStorage}, notify, nullptr);
+    return start_for(database, Task::kStorage, notify, nullptr);
 }
 
 void wake_for_storage() noexcept {

@@ -41,6 +41,9 @@ void wake_for_storage() noexcept;
 /// The same once this transaction has committed.
 void want_for_storage() noexcept;
 
+/// Starts a worker that looks after the queues of this session's database. Fails as `start`.
+Start start_queue_keeper() noexcept;
+
 /// The time between two sweeps, in microseconds.
 core::Timestamp interval() noexcept;
 
