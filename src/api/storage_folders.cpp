@@ -6,6 +6,8 @@
 
 #include "api/storage_listing.hpp"
 #include "core/hash.hpp"
+#include "pg/elsewhere.hpp"
+#include "pg/settings.hpp"
 #include "pg/transaction.hpp"
 
 namespace cache_ext::api {
@@ -13,6 +15,7 @@ namespace cache_ext::api {
 namespace {
 
 constexpr std::string_view kAll = "storage:list:";
+constexpr std::string_view kBucketPlace = "{bucket}";
 
 /// Folders deeper than this are told apart no more: an object is in few of them, whatever it is called.
 constexpr int kMaxDepth = 24;
@@ -56,6 +59,7 @@ std::string_view FolderTag::of(std::string_view bucket, std::string_view folder)
 std::string_view folder_of(std::string_view name) noexcept { return name.substr(0, folder_bytes(name)); }
 
 void invalidate_listings(const core::Id128& space, std::string_view bucket, std::string_view name) noexcept {
+    pg::invalidate_elsewhere(space, pg::settings::redis_listing_pattern, kBucketPlace, bucket);
     const std::string_view folder = folder_of(name);
     FolderTag tag;
     std::size_t end = 0;
@@ -66,6 +70,9 @@ void invalidate_listings(const core::Id128& space, std::string_view bucket, std:
     }
 }
 
-void invalidate_listings(const core::Id128& space) noexcept { invalidate_tag(space, kAll); }
+void invalidate_listings(const core::Id128& space) noexcept {
+    pg::invalidate_elsewhere(space, pg::settings::redis_listing_pattern, kBucketPlace, {});
+    invalidate_tag(space, kAll);
+}
 
 }  // namespace cache_ext::api

@@ -7,6 +7,7 @@
 #include "pg/guard.hpp"
 #include "pg/settings.hpp"
 #include "pg/space.hpp"
+#include "pg/subtransaction.hpp"
 #include "pg/utf8.hpp"
 
 extern "C" {
@@ -21,7 +22,6 @@ extern "C" {
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/varlena.h"
 }
 
@@ -83,24 +83,11 @@ void load() {
 }
 
 /// load(), of which an error stays within: whoever writes must not fail because of it.
-void load_safely() noexcept {
-    const MemoryContext memory = CurrentMemoryContext;
-    const ResourceOwner resources = CurrentResourceOwner;
-    BeginInternalSubTransaction(nullptr);
-    PG_TRY();
-    {
-        load();
-        ReleaseCurrentSubTransaction();
-    }
-    PG_CATCH();
-    {
-        FlushErrorState();
-        RollbackAndReleaseCurrentSubTransaction();
-        cache.enabled = Override::kNone;
-    }
-    PG_END_TRY();
-    MemoryContextSwitchTo(memory);
-    CurrentResourceOwner = resources;
+void load_safely() {
+    ErrorData* error = attempt([] { load(); });
+    if (error == nullptr) return;
+    FreeErrorData(error);
+    cache.enabled = Override::kNone;
 }
 
 using Texts = std::map<std::string, std::string, std::less<>>;

@@ -44,6 +44,7 @@ constinit char* redis_channel = nullptr;
 constinit char* redis_stream = nullptr;
 constinit int redis_stream_maxlen = 0;
 constinit char* redis_table_pattern = nullptr;
+constinit char* redis_listing_pattern = nullptr;
 constinit bool redis_subscribe = false;
 constinit int redis_timeout_ms = 0;
 constinit int redis_max_backlog = 0;
@@ -189,10 +190,11 @@ void define_identity(const char* name, const char* description, char** variable,
                                note_identity_change, nullptr);
 }
 
-/// What only superusers and members of pg_read_all_settings may see.
+/// What only superusers and members of pg_read_all_settings may see, and only who asks for it by name.
 void define_secret(const char* name, const char* description, char** variable,
                    GucStringCheckHook check = nullptr) {
-    define_string(name, description, variable, "", GUC_SUPERUSER_ONLY, check);
+    define_string(name, description, variable, "",
+                  GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE, check);
 }
 
 void define_redis_settings() {
@@ -216,6 +218,9 @@ void define_redis_settings() {
     define_string("cache_ext.redis_table_pattern",
                   "Keys that a write to a watched table deletes in Redis; {table} is the table's name.",
                   &redis_table_pattern, "db_query:{table}:*", 0, nullptr);
+    define_string("cache_ext.redis_listing_pattern",
+                  "Keys that a change of storage objects deletes in Redis; {bucket} is their bucket.",
+                  &redis_listing_pattern, "storage:list:{bucket}:*", 0, nullptr);
     define_bool("cache_ext.redis_subscribe", "Invalidates what others tell on the channel.", &redis_subscribe,
                 false, PGC_SIGHUP);
     define_int("cache_ext.redis_timeout", "Longest wait for Redis.", &redis_timeout_ms, 250, 1, 600'000,
