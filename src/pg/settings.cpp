@@ -44,6 +44,7 @@ constinit char* redis_channel = nullptr;
 constinit char* redis_stream = nullptr;
 constinit int redis_stream_maxlen = 0;
 constinit char* redis_table_pattern = nullptr;
+constinit bool redis_queues = false;
 constinit bool redis_subscribe = false;
 constinit int redis_timeout_ms = 0;
 constinit int redis_max_backlog = 0;
@@ -199,9 +200,9 @@ void define_redis_settings() {
                   nullptr);
     define_string("cache_ext.redis_prefix", "What stands before every key in Redis.", &redis_prefix, "", 0,
                   nullptr);
-    define_string(
-        "cache_ext.redis_namespaces", "Prefixes of the keys that may be deleted in Redis, as a list.",
-        &redis_namespaces, "auth:,db_query:,storage:,cache:,tag:", GUC_LIST_INPUT, check_redis_namespaces);
+    define_string("cache_ext.redis_namespaces",
+                  "Prefixes of the keys that may be deleted in Redis, as a list.", &redis_namespaces,
+                  "auth:,db_query:,storage:,cache:,tag:", GUC_LIST_INPUT, check_redis_namespaces);
     define_string("cache_ext.redis_channel", "Channel on which invalidations are published; empty for none.",
                   &redis_channel, "cache_ext:invalidate", 0, nullptr);
     define_string("cache_ext.redis_stream", "Stream in which invalidations are kept; empty for none.",
@@ -211,6 +212,8 @@ void define_redis_settings() {
     define_string("cache_ext.redis_table_pattern",
                   "Keys that a write to a watched table deletes in Redis; {table} is the table's name.",
                   &redis_table_pattern, "db_query:{table}:*", 0, nullptr);
+    define_bool("cache_ext.redis_queues", "Delivers the items of queues to lists in Redis.", &redis_queues,
+                false, PGC_SIGHUP);
     define_bool("cache_ext.redis_subscribe", "Invalidates what others tell on the channel.", &redis_subscribe,
                 false, PGC_SIGHUP);
     define_int("cache_ext.redis_timeout", "Longest wait for Redis.", &redis_timeout_ms, 250, 1, 600'000,

@@ -41,6 +41,7 @@ extern char* redis_channel;           ///< that messages are published on; empty
 extern char* redis_stream;            ///< that messages are kept in; empty: none are
 extern int redis_stream_maxlen;       ///< about how many
 extern char* redis_table_pattern;     ///< keys that a write to a watched table deletes there; {table} is its name
+extern bool redis_queues;            ///< deliver the items of queues to lists there
 extern bool redis_subscribe;          ///< invalidate what others tell on the channel
 extern int redis_timeout_ms;          ///< longest wait for an answer
 extern int redis_max_backlog;         ///< rows of the outbox that are kept while Redis is away

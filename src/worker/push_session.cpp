@@ -159,6 +159,7 @@ PushSession::PushSession(pg::RedisSettings settings, std::int32_t place)
         report_.rows_sent = before_.rows_sent;
         report_.compactions = before_.compactions;
     }
+    if (settings_.queues) queues_.emplace(*client_, layout_);
     if (settings_.subscribe && !settings_.channel.empty()) {
         // Whatever was told while nobody listened is not known: when it begins, each time.
         redis::Listener listener;
@@ -184,6 +185,7 @@ TimePoint PushSession::next_deadline() const noexcept {
     TimePoint deadline = std::min({client_->next_deadline(), turn_at_, quick_.deletion().next_deadline(),
                                    scanning_.deletion().next_deadline()});
     if (subscriber_) deadline = std::min(deadline, subscriber_->next_deadline());
+    if (queues_) deadline = std::min(deadline, queues_->next_deadline());
     if (publisher_) deadline = std::min({deadline, publisher_->next_deadline(), filler_->next_deadline()});
     return deadline;
 }
@@ -191,6 +193,7 @@ TimePoint PushSession::next_deadline() const noexcept {
 void PushSession::service(std::span<const redis::Ready> ready, TimePoint now) {
     client_->service(ready, now);
     if (subscriber_) subscriber_->service(ready, now);
+    if (queues_) queues_->step(now);
     if (!publisher_) {
         ask_for_sequence(now);
     } else {
@@ -231,7 +234,7 @@ bool PushSession::wants_turn(TimePoint now) const noexcept {
                           scanning_.stage() == Lane::Stage::kAcknowledged;
     const bool any_offered = pg::region().offers().any() && publisher_ && filler_->is_open() &&
                              quick_.stage() != Lane::Stage::kDeleting;
-    return any_done || any_offered || (hungry_ && (publisher_ ? quick_.stage() == Lane::Stage::kIdle
+    return any_done || any_offered || (queues_ && queues_->wants_turn(now)) || (hungry_ && (publisher_ ? quick_.stage() == Lane::Stage::kIdle
                                                : redis_last_.has_value()));
 }
 
@@ -242,8 +245,9 @@ std::vector<std::int64_t> PushSession::being_sent() const {
 }
 
 void PushSession::turn(TimePoint now) {
-    if (now >= turn_at_) hungry_ = true;
+    if (now >= turn_at_) expect_rows();
     turn_at_ = now + kPoll;
+    if (queues_) queues_->turn(now);
     if (!state_known_) {
         state_ = pg::pg_call([] { return read_push_state(); });
         state_known_ = true;
