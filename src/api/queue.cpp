@@ -3,6 +3,7 @@
 #include "api/args.hpp"
 #include "pg/guard.hpp"
 #include "pg/queue.hpp"
+#include "worker/pusher.hpp"
 #include "worker/worker.hpp"
 
 extern "C" {
@@ -47,6 +48,7 @@ CACHE_EXT_FUNCTION(enqueue) {
         ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("queue item is too large"),
                         errdetail("It has %zu bytes; the limit is %zu.", size, kMostBytes)));
     const std::int64_t id = pg::enqueue(queue, PG_GETARG_DATUM(1));
+    if (pg::queues_are_delivered()) worker::ensure_pusher();
     see_to_tables();
     PG_RETURN_INT64(id);
 }

@@ -45,6 +45,7 @@ constexpr Known kKnown[] = {
     {"redis_channel", Kind::kText, 0, 0},
     {"redis_stream", Kind::kText, 0, 0},
     {"redis_stream_maxlen", Kind::kNumber, 1, INT_MAX},
+    {"redis_queues", Kind::kFlag, 0, 0},
     {"redis_subscribe", Kind::kFlag, 0, 0},
     {"redis_timeout", Kind::kNumber, 1, 600'000},
     {"redis_max_backlog", Kind::kNumber, 1, INT_MAX},
@@ -132,6 +133,7 @@ std::string describe(const pg::RedisSettings& s) {
     text("redis_channel", s.channel);
     text("redis_stream", s.stream);
     number("redis_stream_maxlen", s.stream_maxlen);
+    flag("redis_queues", s.queues);
     flag("redis_subscribe", s.subscribe);
     number("redis_timeout", s.timeout_ms);
     number("redis_max_backlog", s.max_backlog);

@@ -1,7 +1,10 @@
 #include "pg/queue.hpp"
 
 #include "pg/append.hpp"
+#include "pg/outbox.hpp"
 #include "pg/queue_floor.hpp"
+#include "pg/redis_settings.hpp"
+#include "pg/space.hpp"
 
 extern "C" {
 #include "access/genam.h"
@@ -35,8 +38,9 @@ constexpr const char* kIndex[kQueueTables] = {"queue_items_0_pkey", "queue_items
 
 enum Column : int { kQueue = 1, kId, kAddedAt, kData, kColumns = kData };
 
-/// This transaction has taken something.
-constinit bool has_taken = false;
+/// The least number that this transaction has taken; whether it has added something for Redis.
+constinit std::int64_t first_taken = QueueFloor::kNothing;
+constinit bool has_added = false;
 constinit bool wants_keeper = false;
 /// The sequence of the items' numbers; InvalidOid: not known yet.
 constinit Oid item_id = InvalidOid;
@@ -157,7 +161,8 @@ void begin(Searches& searches, std::string_view queue, Datum name) {
         ScanKeyInit(&keys[1], kId, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(search.floor_id));
         search.scan = systable_beginscan_ordered(search.table, search.index, searches.snapshot, 2, keys);
         advance(search);
-        search.floor->saw(search.id);
+        // Where nothing is, the numbers that were drawn so far tell.
+        search.floor->saw(search.id, search.item != nullptr ? search.id : read_own_sequence(kItemId));
     }
 }
 
@@ -195,15 +200,34 @@ bool take(Search& search) {
                        &failure, false) == TM_Ok;
 }
 
-/// What was taken is there again.
+/// What another program may be given nobody takes here.
+void refuse_where_delivered() {
+    if (queues_are_delivered())
+        ereport(
+            ERROR,
+            (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+             errmsg("items of queues are delivered to Redis"),
+             errdetail("What has been taken from a list there cannot be put back by a rollback here."),
+             errhint(
+                 "Take them with RPOP there, or set \"redis_queues\" to false with update_redis_settings.")));
+}
+
+/// What was taken is there again, or may be.
+void give_back() noexcept {
+    if (first_taken != QueueFloor::kNothing) QueueFloor::lower(first_taken);
+}
+
 void on_transaction(XactEvent event) noexcept {
-    if (has_taken && (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)) QueueFloor::forget_all();
-    if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE || event == XACT_EVENT_COMMIT)
-        has_taken = false;
+    if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE) give_back();
+    if (has_added && event == XACT_EVENT_COMMIT) wake_pusher();
+    if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE || event == XACT_EVENT_COMMIT) {
+        first_taken = QueueFloor::kNothing;
+        has_added = false;
+    }
 }
 
 void on_subtransaction(SubXactEvent event) noexcept {
-    if (has_taken && event == SUBXACT_EVENT_ABORT_SUB) QueueFloor::forget_all();
+    if (event == SUBXACT_EVENT_ABORT_SUB) give_back();
 }
 
 }  // namespace
@@ -240,6 +264,7 @@ std::int64_t enqueue(std::string_view queue, Datum data) {
     // Meant for catalogs, which is what these tables are to the extension.
     CatalogTupleInsert(table, heap_form_tuple(RelationGetDescr(table), values, nulls));
     table_close(table, NoLock);
+    has_added = has_added || queues_are_delivered();
     CommandCounterIncrement();
     return id;
 }
@@ -258,12 +283,15 @@ bool dequeue(std::string_view queue, Datum& data) {
         if (search->item != nullptr) advance(*search);
     }
     if (taken != nullptr) {
-        has_taken = true;
+        first_taken = std::min(first_taken, taken->id);
         bool is_null = false;
         data = PointerGetDatum(PG_DETOAST_DATUM_COPY(
             heap_getattr(taken->item, kData, RelationGetDescr(taken->table), &is_null)));
     }
     end(searches, taken);
+    // After the row was marked, which whoever delivers it would see; and after a look at what others have committed.
+    AcceptInvalidationMessages();
+    refuse_where_delivered();
     if (taken != nullptr) CommandCounterIncrement();
     return taken != nullptr;
 }
@@ -282,6 +310,11 @@ std::int64_t queue_length(std::string_view queue) {
     }
     end(searches, nullptr);
     return length;
+}
+
+bool queues_are_delivered() {
+    // Not known before that is.
+    return current_space().exists && queues_go_to_redis();
 }
 
 bool queues_want_keeper() noexcept { return wants_keeper; }

@@ -35,6 +35,9 @@ inline constexpr std::uint32_t kQueueTablePages = 512;
 
 [[nodiscard]] std::int64_t queue_length(std::string_view queue);
 
+/// Whether items are delivered to Redis instead of to `dequeue`, which refuses then. Needs a transaction; may raise.
+[[nodiscard]] bool queues_are_delivered();
+
 /// Whether one of the tables that the last call has seen is so large that somebody should look after them (worker/queue_keeper.hpp).
 [[nodiscard]] bool queues_want_keeper() noexcept;
 

@@ -46,6 +46,16 @@ void QueueFloor::forget_all() noexcept {
     }
 }
 
+void QueueFloor::lower(std::int64_t first) noexcept {
+    for (auto& tables : floors) {
+        for (QueueFloor& floor : tables) {
+            floor.floor_ = std::min(floor.floor_, first - 1);
+            if (floor.candidate_ >= first) floor.candidate_ = 0;
+            floor.next_ = floor.looked_at_ = 0;
+        }
+    }
+}
+
 void QueueFloor::forget(Oid table) noexcept {
     for (auto& tables : floors) {
         for (QueueFloor& floor : tables) {
@@ -56,21 +66,20 @@ void QueueFloor::forget(Oid table) noexcept {
 
 void QueueFloor::prepare() {
     is_settled_ = false;
-    if (candidate_ == 0 || first_ < looked_at_ + kStep) return;
-    looked_at_ = first_;
+    if (candidate_ == 0 || (next_ < looked_at_ + kStep && ++searches_ % kSearches != 0)) return;
+    looked_at_ = next_;
     is_settled_ = !any_holder_left();
 }
 
-void QueueFloor::saw(std::int64_t first) {
+void QueueFloor::saw(std::int64_t first, std::int64_t next) {
     if (!OidIsValid(table_)) return;
     if (is_settled_) {
         // A row below it is somebody's who came to be over after all; then it is tried again.
         if (first > candidate_) floor_ = candidate_;
         candidate_ = 0;
     }
-    if (first == kNothing) return;
-    first_ = first;
-    if (candidate_ == 0 && first > floor_ + kStep) note_holders();
+    next_ = std::min(first, next);
+    if (candidate_ == 0 && next_ > floor_ + kStep) note_holders();
 }
 
 bool QueueFloor::any_holder_left() const {
@@ -91,8 +100,8 @@ void QueueFloor::note_holders() {
     if (count <= kHolders) {
         std::copy_n(now, count, holders_);
         holder_count_ = count;
-        candidate_ = first_ - 1;
-        looked_at_ = first_;
+        candidate_ = next_ - 1;
+        looked_at_ = next_;
     }
     pfree(now);
 }

@@ -32,13 +32,14 @@ namespace {
 constexpr char kTable[] = "redis_settings";
 constexpr char kSecretTable[] = "redis_secrets";
 
-/// Whether this database overrides redis_enabled, and how.
+/// Whether this database overrides a switch, and how.
 enum class Override : std::uint8_t { kNone, kOff, kOn };
 
 struct Cache {
     Oid table;
     std::uint32_t invalidations;
     Override enabled;
+    Override queues;
     bool valid;
 };
 constinit Cache cache{};
@@ -72,12 +73,16 @@ Oid read_table(const char* name, Visit&& visit) {
 void load() {
     const std::uint32_t before = cache.invalidations;
     Override enabled = Override::kNone;
-    const Oid table = read_table(kTable, [&enabled](const char* name, const char* value) {
+    Override queues = Override::kNone;
+    const Oid table = read_table(kTable, [&](const char* name, const char* value) {
         bool on = false;
         if (std::strcmp(name, "redis_enabled") == 0 && parse_bool(value, &on))
             enabled = on ? Override::kOn : Override::kOff;
+        if (std::strcmp(name, "redis_queues") == 0 && parse_bool(value, &on))
+            queues = on ? Override::kOn : Override::kOff;
     });
     cache.enabled = enabled;
+    cache.queues = queues;
     cache.table = table;
     cache.valid = cache.invalidations == before;
 }
@@ -87,7 +92,7 @@ void load_safely() {
     ErrorData* error = attempt([] { load(); });
     if (error == nullptr) return;
     FreeErrorData(error);
-    cache.enabled = Override::kNone;
+    cache.enabled = cache.queues = Override::kNone;
 }
 
 using Texts = std::map<std::string, std::string, std::less<>>;
@@ -151,6 +156,11 @@ bool pushes_to_redis() noexcept {
     return settings::redis_enabled && detail::space_valid && detail::space.exists;
 }
 
+bool queues_go_to_redis() noexcept {
+    return pushes_to_redis() &&
+           (cache.queues == Override::kNone ? settings::redis_queues : cache.queues == Override::kOn);
+}
+
 RedisSettings redis_settings() {
     // So that it is known whose changes count.
     pg_call([] { load(); });
@@ -194,6 +204,7 @@ RedisSettings redis_settings() {
     s.channel = text("redis_channel", settings::redis_channel);
     s.stream = text("redis_stream", settings::redis_stream);
     s.stream_maxlen = number(own, "redis_stream_maxlen").value_or(settings::redis_stream_maxlen);
+    s.queues = flag("redis_queues", settings::redis_queues);
     s.subscribe = flag("redis_subscribe", settings::redis_subscribe);
     s.timeout_ms = number(own, "redis_timeout").value_or(settings::redis_timeout_ms);
     s.max_backlog = number(own, "redis_max_backlog").value_or(settings::redis_max_backlog);

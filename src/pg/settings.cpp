@@ -45,6 +45,7 @@ constinit char* redis_stream = nullptr;
 constinit int redis_stream_maxlen = 0;
 constinit char* redis_table_pattern = nullptr;
 constinit char* redis_listing_pattern = nullptr;
+constinit bool redis_queues = false;
 constinit bool redis_subscribe = false;
 constinit int redis_timeout_ms = 0;
 constinit int redis_max_backlog = 0;
@@ -206,9 +207,9 @@ void define_redis_settings() {
     define_secret("cache_ext.redis_token", "Token of Redis' REST interface.", &redis_token);
     define_string("cache_ext.redis_prefix", "What stands before every key in Redis.", &redis_prefix, "", 0,
                   nullptr);
-    define_string(
-        "cache_ext.redis_namespaces", "Prefixes of the keys that may be deleted in Redis, as a list.",
-        &redis_namespaces, "auth:,db_query:,storage:,cache:,tag:", GUC_LIST_INPUT, check_redis_namespaces);
+    define_string("cache_ext.redis_namespaces",
+                  "Prefixes of the keys that may be deleted in Redis, as a list.", &redis_namespaces,
+                  "auth:,db_query:,storage:,cache:,tag:", GUC_LIST_INPUT, check_redis_namespaces);
     define_string("cache_ext.redis_channel", "Channel on which invalidations are published; empty for none.",
                   &redis_channel, "cache_ext:invalidate", 0, nullptr);
     define_string("cache_ext.redis_stream", "Stream in which invalidations are kept; empty for none.",
@@ -221,6 +222,8 @@ void define_redis_settings() {
     define_string("cache_ext.redis_listing_pattern",
                   "Keys that a change of storage objects deletes in Redis; {bucket} is their bucket.",
                   &redis_listing_pattern, "storage:list:{bucket}:*", 0, nullptr);
+    define_bool("cache_ext.redis_queues", "Delivers the items of queues to lists in Redis.", &redis_queues,
+                false, PGC_SIGHUP);
     define_bool("cache_ext.redis_subscribe", "Invalidates what others tell on the channel.", &redis_subscribe,
                 false, PGC_SIGHUP);
     define_int("cache_ext.redis_timeout", "Longest wait for Redis.", &redis_timeout_ms, 250, 1, 600'000,

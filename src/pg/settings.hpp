@@ -42,6 +42,7 @@ extern char* redis_stream;            ///< that messages are kept in; empty: non
 extern int redis_stream_maxlen;       ///< about how many
 extern char* redis_table_pattern;     ///< keys that a write to a watched table deletes there; {table} is its name
 extern char* redis_listing_pattern;   ///< those that a change of storage objects deletes; {bucket} is where they are
+extern bool redis_queues;             ///< deliver the items of queues to lists there
 extern bool redis_subscribe;          ///< invalidate what others tell on the channel
 extern int redis_timeout_ms;          ///< longest wait for an answer
 extern int redis_max_backlog;         ///< rows of the outbox that are kept while Redis is away

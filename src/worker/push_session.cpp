@@ -170,6 +170,7 @@ PushSession::PushSession(pg::RedisSettings settings, std::int32_t place)
         report_.rows_sent = before_.rows_sent;
         report_.compactions = before_.compactions;
     }
+    if (settings_.queues) queues_.emplace(*client_, layout_);
     if (settings_.subscribe && !settings_.channel.empty()) {
         // Whatever was told while nobody listened is not known: when it begins, each time.
         redis::Listener listener;
@@ -201,6 +202,7 @@ std::vector<const redis::Driven*> PushSession::driven() const {
 TimePoint PushSession::next_deadline() const noexcept {
     TimePoint deadline = std::min(client_->next_deadline(), turn_at_);
     if (subscriber_) deadline = std::min(deadline, subscriber_->next_deadline());
+    if (queues_) deadline = std::min(deadline, queues_->next_deadline());
     if (publisher_ && redis_last_) {
         deadline = std::min({deadline, publisher_->next_deadline(), filler_->next_deadline(),
                              quick_.deletion().next_deadline(), scanning_.deletion().next_deadline()});
@@ -211,6 +213,7 @@ TimePoint PushSession::next_deadline() const noexcept {
 void PushSession::service(std::span<const redis::Ready> ready, TimePoint now) {
     client_->service(ready, now);
     if (subscriber_) subscriber_->service(ready, now);
+    if (queues_) queues_->step(now);
     look_at_connections(now);
     if (!redis_last_) {
         ask_for_sequence(now);
@@ -265,7 +268,8 @@ bool PushSession::wants_turn(TimePoint now) const noexcept {
     const bool any_offered = pg::region().offers().any() && publisher_ && filler_->is_open() &&
                              quick_.stage() != Lane::Stage::kDeleting;
     const bool may_read = redis_last_ && client_->can_take(now) && quick_.stage() == Lane::Stage::kIdle;
-    return any_done || any_offered || (redis_last_ && !is_checked_) || (hungry_ && may_read);
+    return any_done || any_offered || (redis_last_ && !is_checked_) || (queues_ && queues_->wants_turn(now)) ||
+           (hungry_ && may_read);
 }
 
 std::vector<std::int64_t> PushSession::being_sent() const {
@@ -275,8 +279,9 @@ std::vector<std::int64_t> PushSession::being_sent() const {
 }
 
 void PushSession::turn(TimePoint now) {
-    if (now >= turn_at_) hungry_ = true;
+    if (now >= turn_at_) expect_rows();
     turn_at_ = now + kPoll;
+    if (queues_) queues_->turn(now);
     if (!state_known_) {
         state_ = pg::pg_call([] { return read_push_state(); });
         state_known_ = true;

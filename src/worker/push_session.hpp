@@ -18,6 +18,7 @@
 #include "redis/subscriber.hpp"
 #include "worker/inbox.hpp"
 #include "worker/outbox.hpp"
+#include "worker/queue_delivery.hpp"
 
 namespace cache_ext::worker {
 
@@ -72,7 +73,10 @@ public:
     [[nodiscard]] bool wants_turn(redis::TimePoint now) const noexcept;
 
     /// Takes note that there may be something new in the outbox.
-    void expect_rows() noexcept { hungry_ = true; }
+    void expect_rows() noexcept {
+        hungry_ = true;
+        if (queues_) queues_->expect_items();
+    }
 
     /// Looks at the outbox, in a transaction with a snapshot. May raise; then it is to be called again later.
     void turn(redis::TimePoint now);
@@ -105,6 +109,7 @@ private:
     std::optional<redis::Publisher> publisher_;  ///< once the last message's number is known
     std::optional<redis::Filler> filler_;        ///< likewise
     Lane quick_;
+    std::optional<QueueDelivery> queues_;  ///< where they are delivered there
     Lane scanning_;  ///< for rows because of which all keys are looked through
     PushState state_;
     bool state_known_ = false;
