@@ -48,6 +48,9 @@ constexpr TimestampTz kRetry = USECS_PER_SEC;
 
 constexpr milliseconds kLookEvery{1000};
 
+/// From one look at the outbox to the next, at least: where many write, each look finds the rows of several, and they need not wake it.
+constexpr std::chrono::microseconds kTurnEvery{300};
+
 /// How often it looks, as it starts, whether it is to send, before it goes again.
 constexpr int kFirstLooks = 5;
 
@@ -141,6 +144,7 @@ End run(pg::RedisSettings settings, SettingsWatch& watch) {
     PushSession session(std::move(settings), own_place);
     pg::WaitSet set;
     TimePoint look_at{};
+    TimePoint turned_at{};
     std::span<const redis::Ready> ready;
     for (;;) {
         pg::pg_call([] {
@@ -149,6 +153,9 @@ End run(pg::RedisSettings settings, SettingsWatch& watch) {
         });
         session.service(ready, now());
         if (session.wants_turn(now())) {
+            const auto since = std::chrono::duration_cast<std::chrono::microseconds>(now() - turned_at);
+            if (since < kTurnEvery) pg_usleep(static_cast<long>((kTurnEvery - since).count()));
+            turned_at = now();
             // Changed settings are noticed as the transaction begins, and hold for what it sends.
             bool changed = false;
             const bool done = in_transaction("cache_ext: sending invalidations to Redis", [&] {

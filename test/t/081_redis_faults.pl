@@ -164,8 +164,7 @@ sub reader {
 sub follower {
     my %copy;
     my ($after, $number, %count) = ('$', 0);
-    my $fault = '';
-    for (;;) {
+        for (;;) {
         eval {
             my $client = $redis->client;
             if ($after eq '$') {
@@ -184,8 +183,8 @@ sub follower {
                         my $json = $message->[1][1];
                         my ($sequence) = $json =~ /"sequence": (\d+)/;
                         $count{messages}++;
-                        # One that came before is repeated, or says what nobody will hear: the numbers go up.
-                        $fault ||= "number $sequence came after $number" if $sequence <= $number;
+                        # Where Redis has lost its newest messages, their numbers may come again: that is no gap that a follower need not see.
+                        $count{back}++ if $sequence <= $number;
                         if ($sequence != $number + 1 || $json =~ /"all": true/) {
                             $count{ $json =~ /"all": true/ ? 'everything' : 'gaps' }++;
                             %copy = ();
@@ -195,7 +194,7 @@ sub follower {
                     }
                 }
                 if (my $asked = $client->do('GET', 'report')) {
-                    my $text = join "\n", "fault $fault", (map { "count $_ $count{$_}" } sort keys %count), (map { "copy $_ $copy{$_}" } sort keys %copy);
+                    my $text = join "\n", (map { "count $_ $count{$_}" } sort keys %count), (map { "copy $_ $copy{$_}" } sort keys %copy);
                     $client->do('DEL', 'report');
                     $client->do('SET', 'reported', $text);
                 }
@@ -298,7 +297,7 @@ my $report;
 for (1 .. 200) { last if defined($report = $client->do('GET', 'reported')); sleep 0.05; }
 my %copy = ($report // '') =~ /^copy (\d+) (\d+)$/mg;
 my %count = ($report // '') =~ /^count (\w+) (\d+)$/mg;
-is(($report // 'none') =~ /^fault (.*)$/m ? $1 : 'no report', '', 'the numbers in the stream only ever go up');
+cmp_ok($count{back} // 0, '<=', $done{'Redis killed, an older state restored'} // 0, 'the numbers in the stream go up, unless Redis went back');
 is(join(' ', grep { $copy{$_} < $truth{$_} } sort { $a <=> $b } keys %copy), '', 'whoever follows the stream has missed nothing');
 cmp_ok(scalar(keys %copy), '>', 5, 'and has copies of its own');
 cmp_ok($count{messages} // 0, '>', 2 * $faults, 'by messages');
