@@ -455,7 +455,7 @@ void PushSession::report(TimePoint now) {
     std::string error = status.last_error;
     for (const std::string* each :
          {&quick_.deletion().last_error(), &scanning_.deletion().last_error(),
-          publisher_ ? &publisher_->last_error() : &error}) {
+          publisher_ ? &publisher_->last_error() : &error, queues_ ? &queues_->last_error() : &error}) {
         if (error.empty()) error = *each;
     }
     copy_text(report_.last_error, error);
