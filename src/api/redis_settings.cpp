@@ -82,7 +82,8 @@ void check_value(const Known& known, const std::string& value) {
             check_number(known, value);
             break;
         case Kind::kFlag:
-            if (bool flag = false; !parse_bool(value.c_str(), &flag)) refuse(known, "Expected true or false.");
+            if (bool flag = false; !parse_bool(value.c_str(), &flag))
+                refuse(known, "Expected true or false.");
             break;
         case Kind::kNamespaces:
             if (value.empty() || value.find(",,") != std::string::npos || value.front() == ',' ||
@@ -166,7 +167,8 @@ CACHE_EXT_FUNCTION(check_redis_setting) {
 /// An address without user and password, these, and what tells one place from another: see redis::same_place.
 CACHE_EXT_FUNCTION(redis_url_parts) {
     redis::ParsedUrl parsed = redis::parse_url(text_argument(fcinfo, 0));
-    if (!parsed.url) throw pg::Error(ERRCODE_INVALID_PARAMETER_VALUE, "invalid address of Redis", parsed.error);
+    if (!parsed.url)
+        throw pg::Error(ERRCODE_INVALID_PARAMETER_VALUE, "invalid address of Redis", parsed.error);
     std::string parts[4];
     parts[1] = std::exchange(parsed.url->user, {});
     parts[2] = std::exchange(parsed.url->password, {});
@@ -181,8 +183,8 @@ CACHE_EXT_FUNCTION(redis_url_parts) {
         Datum values[4];
         bool nulls[4] = {};
         for (int i = 0; i < 4; ++i)
-            values[i] = PointerGetDatum(
-                cstring_to_text_with_len(parts[i].data(), static_cast<int>(parts[i].size())));
+            values[i] =
+                PointerGetDatum(cstring_to_text_with_len(parts[i].data(), static_cast<int>(parts[i].size())));
         return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(row), values, nulls));
     });
 }

@@ -25,7 +25,7 @@ namespace {
 struct FiringWatch {
     RowTags* tags;
     WatchSpec spec;
-    bool plain_done;  ///< its plain tags have been invalidated for a row of the statement
+    bool plain_done;      ///< its plain tags have been invalidated for a row of the statement
     bool told_elsewhere;  ///< so are the keys that others keep of the table
 };
 

@@ -101,7 +101,8 @@ bool Pushers::begin_write(std::uint32_t database) noexcept {
 
 /// Its place was not given away while it was counted.
 void Pushers::end_write(std::uint32_t database) noexcept {
-    if (Place* place = find(database); place != nullptr) place->writers.fetch_sub(1, std::memory_order_seq_cst);
+    if (Place* place = find(database); place != nullptr)
+        place->writers.fetch_sub(1, std::memory_order_seq_cst);
 }
 
 std::int32_t Pushers::writers(std::int32_t place) const noexcept {

@@ -49,8 +49,7 @@ bool append_row(const char* table, MakeRow make, void* context, const char* what
     bool appended = false;
     ErrorData* error = attempt([&] { appended = append(table, make, context); });
     if (error != nullptr) {
-        ereport(WARNING,
-                (errcode(error->sqlerrcode), errmsg("%s", what), errdetail("%s", error->message)));
+        ereport(WARNING, (errcode(error->sqlerrcode), errmsg("%s", what), errdetail("%s", error->message)));
         FreeErrorData(error);
         return false;
     }

@@ -12,8 +12,10 @@ namespace {
 class Glob {
 public:
     void append(char c) noexcept {
-        if (bytes_ < core::kMaxKeyBytes - 1) text_[bytes_++] = c;
-        else is_cut_ = true;
+        if (bytes_ < core::kMaxKeyBytes - 1)
+            text_[bytes_++] = c;
+        else
+            is_cut_ = true;
     }
     /// Takes a text as it is.
     void append_literal(std::string_view text) noexcept {

@@ -194,8 +194,8 @@ void define_identity(const char* name, const char* description, char** variable,
 /// What only superusers and members of pg_read_all_settings may see, and only who asks for it by name.
 void define_secret(const char* name, const char* description, char** variable,
                    GucStringCheckHook check = nullptr) {
-    define_string(name, description, variable, "",
-                  GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE, check);
+    define_string(name, description, variable, "", GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE,
+                  check);
 }
 
 void define_redis_settings() {

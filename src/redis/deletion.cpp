@@ -101,8 +101,8 @@ void Deletion::add_unlinks(std::vector<std::string> full_keys) {
 }
 
 void Deletion::add_members(const std::string& set, const std::string& cursor) {
-    jobs_.push_back(std::make_shared<const Job>(
-        Job{Work::kMembers, {"SSCAN", set, cursor, "COUNT", kScanCount}, set}));
+    jobs_.push_back(
+        std::make_shared<const Job>(Job{Work::kMembers, {"SSCAN", set, cursor, "COUNT", kScanCount}, set}));
 }
 
 void Deletion::add_scans() {

@@ -85,7 +85,8 @@ void read_message(const std::string& text, const Own& own) {
     Jsonb* const message = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(converted)));
     if (!JB_ROOT_IS_OBJECT(message))
         ereport(ERROR, (errcode(ERRCODE_INVALID_JSON_TEXT), errmsg("the message is no JSON object")));
-    if (text_member(message, "origin") == own.origin && text_member(message, "database") == own.database) return;
+    if (text_member(message, "origin") == own.origin && text_member(message, "database") == own.database)
+        return;
     const JsonbValue* all = member(message, "all");
     if (all != nullptr && all->type == jbvBool && all->val.boolean) invalidate_everything();
     invalidate_named(message);

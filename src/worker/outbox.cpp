@@ -88,8 +88,9 @@ std::size_t take_row(HeapTuple tuple, TupleDesc description, std::vector<OutboxR
 std::int64_t newest_outbox_id() {
     static SPIPlanPtr plan = nullptr;
     SPI_connect();
-    execute(plan, 
-            "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM cache_ext_internal.redis_outbox_id", 0, nullptr, nullptr, true);
+    execute(plan,
+            "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM cache_ext_internal.redis_outbox_id",
+            0, nullptr, nullptr, true);
     const std::int64_t newest = result_number(0);
     SPI_finish();
     return newest;
@@ -110,8 +111,7 @@ std::vector<OutboxRow> read_outbox(std::int64_t after, const std::vector<std::in
                 "WHERE id > $1 AND id <> ALL ($2) AND ($3 OR NOT everything AND patterns = '{}') "
                 "ORDER BY id LIMIT $4",
                 4, types);
-            if (plan == nullptr)
-                elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+            if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
             SPI_keepplan(plan);
         }
         // By a cursor: nobody knows how much is in them.
@@ -160,8 +160,8 @@ std::int64_t count_outbox(std::int64_t most) {
     Oid types[] = {INT8OID};
     Datum values[] = {Int64GetDatum(most)};
     SPI_connect();
-    execute(plan, "SELECT count(*) FROM (SELECT 1 FROM cache_ext_internal.redis_outbox LIMIT $1) AS counted", 1,
-            types, values, true);
+    execute(plan, "SELECT count(*) FROM (SELECT 1 FROM cache_ext_internal.redis_outbox LIMIT $1) AS counted",
+            1, types, values, true);
     const std::int64_t count = result_number(0);
     SPI_finish();
     return count;
@@ -190,9 +190,11 @@ PushState read_push_state() {
     static SPIPlanPtr plan = nullptr;
     PushState state;
     SPI_connect();
-    execute(plan, 
-            "SELECT s.reserved, s.complete, s.generation, s.has_put, CASE WHEN n.is_called THEN n.last_value ELSE 0 END "
-            "FROM cache_ext_internal.redis_state s CROSS JOIN cache_ext_internal.redis_sent n", 0, nullptr, nullptr, true);
+    execute(plan,
+            "SELECT s.reserved, s.complete, s.generation, s.has_put, CASE WHEN n.is_called THEN n.last_value "
+            "ELSE 0 END "
+            "FROM cache_ext_internal.redis_state s CROSS JOIN cache_ext_internal.redis_sent n",
+            0, nullptr, nullptr, true);
     if (SPI_processed > 0) {
         bool is_null = true;
         state.reserved = static_cast<std::uint64_t>(result_number(0));

@@ -78,7 +78,8 @@ redis::Options options_of(const pg::RedisSettings& settings) {
 std::uint64_t oldest_active() {
     const FullTransactionId next = ReadNextFullTransactionId();
     const TransactionId oldest = GetOldestActiveTransactionId();
-    return U64FromFullTransactionId(next) - static_cast<std::uint32_t>(XidFromFullTransactionId(next) - oldest);
+    return U64FromFullTransactionId(next) -
+           static_cast<std::uint32_t>(XidFromFullTransactionId(next) - oldest);
 }
 
 void copy_text(std::span<char> to, const std::string& text) {
@@ -177,7 +178,8 @@ PushSession::PushSession(pg::RedisSettings settings, std::int32_t place)
         listener.subscribed = [this] { inbox_.forget_everything(); };
         listener.lost = [this] { inbox_.forget_everything(); };
         listener.message = [this](std::string_view, std::string_view message) { inbox_.add(message); };
-        subscriber_ = redis::Subscriber::make(options_of(settings_), {settings_.channel}, std::move(listener));
+        subscriber_ =
+            redis::Subscriber::make(options_of(settings_), {settings_.channel}, std::move(listener));
     }
 }
 
@@ -263,13 +265,13 @@ void PushSession::ask_for_sequence(TimePoint now) {
 
 bool PushSession::wants_turn(TimePoint now) const noexcept {
     if (now >= turn_at_) return true;
-    const bool any_done = quick_.stage() == Lane::Stage::kAcknowledged ||
-                          scanning_.stage() == Lane::Stage::kAcknowledged;
+    const bool any_done =
+        quick_.stage() == Lane::Stage::kAcknowledged || scanning_.stage() == Lane::Stage::kAcknowledged;
     const bool any_offered = pg::region().offers().any() && publisher_ && filler_->is_open() &&
                              quick_.stage() != Lane::Stage::kDeleting;
     const bool may_read = redis_last_ && client_->can_take(now) && quick_.stage() == Lane::Stage::kIdle;
-    return any_done || any_offered || (redis_last_ && !is_checked_) || (queues_ && queues_->wants_turn(now)) ||
-           (hungry_ && may_read);
+    return any_done || any_offered || (redis_last_ && !is_checked_) ||
+           (queues_ && queues_->wants_turn(now)) || (hungry_ && may_read);
 }
 
 std::vector<std::int64_t> PushSession::being_sent() const {
@@ -321,7 +323,9 @@ void PushSession::check_sequence() {
     if (!redis_last_ || is_checked_) return;
     if (*redis_last_ < (publisher_ ? publisher_->acknowledged() : state_.sent)) {
         pg::pg_call([] {
-            ereport(LOG, (errmsg("Redis has lost what it was told, and is told that everything may have changed")));
+            ereport(
+                LOG,
+                (errmsg("Redis has lost what it was told, and is told that everything may have changed")));
             add_everything_to_outbox();
         });
     }
@@ -371,8 +375,8 @@ void PushSession::look_for_settled() {
     candidate_.id = pg::pg_call([] { return newest_outbox_id(); });
     // Sessions count themselves before they take a number, so nobody who has one is left; but those of prepared transactions have gone, and so may have
     // those who began before this did, uncounted.
-    candidate_.is_settled = max_prepared_xacts == 0 && pg::region().pushers().writers(place_) == 0 &&
-                            oldest_active() >= born_;
+    candidate_.is_settled =
+        max_prepared_xacts == 0 && pg::region().pushers().writers(place_) == 0 && oldest_active() >= born_;
 }
 
 void PushSession::reserve(std::size_t messages) {
@@ -388,7 +392,8 @@ void PushSession::reserve(std::size_t messages) {
 /// keys out of the sets that they are put into.
 void PushSession::offer_values(TimePoint now) {
     const auto is_naming = [](const Lane& lane) { return lane.stage() == Lane::Stage::kDeleting; };
-    if (!pg::region().offers().any() || !filler_->is_open() || is_naming(quick_) || is_naming(scanning_)) return;
+    if (!pg::region().offers().any() || !filler_->is_open() || is_naming(quick_) || is_naming(scanning_))
+        return;
     std::vector<std::string> keys;
     keys.reserve(core::Offers::kBytes / 16);
     pg::region().offers().take(MyDatabaseId, [&keys](std::string_view key) {
@@ -466,7 +471,8 @@ void PushSession::report(TimePoint now) {
     report_.last_error_at = status.last_error.empty() ? 0 : clock - ago(status.last_error_at);
     report_.up_since = status.state == redis::State::kUp ? clock - ago(status.up_since) : 0;
     report_.sequence = publisher_ ? publisher_->acknowledged() : 0;
-    report_.keys_deleted = before_.keys_deleted + quick_.deletion().deleted() + scanning_.deletion().deleted();
+    report_.keys_deleted =
+        before_.keys_deleted + quick_.deletion().deleted() + scanning_.deletion().deleted();
     report_.messages_received = before_.messages_received + inbox_.received();
     report_.listening = subscriber_ && subscriber_->is_subscribed() ? 1 : 0;
     report_.values_put = before_.values_put + (filler_ ? filler_->puts() : 0);

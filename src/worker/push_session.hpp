@@ -110,13 +110,14 @@ private:
     std::optional<redis::Filler> filler_;        ///< likewise
     Lane quick_;
     std::optional<QueueDelivery> queues_;  ///< where they are delivered there
-    Lane scanning_;  ///< for rows because of which all keys are looked through
+    Lane scanning_;                        ///< for rows because of which all keys are looked through
     PushState state_;
     bool state_known_ = false;
-    bool asking_ = false;                      ///< for the last message's number
-    std::optional<std::uint64_t> redis_last_;  ///< which Redis knows, since the newest connection; until then nothing is sent
-    bool is_checked_ = false;                  ///< whether it is the one that it should know
-    std::uint64_t connections_ = 0;            ///< that were made
+    bool asking_ = false;  ///< for the last message's number
+    std::optional<std::uint64_t>
+        redis_last_;           ///< which Redis knows, since the newest connection; until then nothing is sent
+    bool is_checked_ = false;  ///< whether it is the one that it should know
+    std::uint64_t connections_ = 0;  ///< that were made
     bool hungry_ = true;
     redis::TimePoint turn_at_;
     redis::TimePoint compact_at_;

@@ -59,7 +59,7 @@ constinit TimestampTz away = kRetry;
 constinit bool is_wanted = true;  // another one is to be started when this one has ended
 
 void leave_place(int /*code*/, Datum /*argument*/) noexcept {
-    if (own_place >= 0) 
+    if (own_place >= 0)
         pg::region().pushers().leave(own_place, MyProcPid, GetCurrentTimestamp() + away, is_wanted);
     own_place = -1;
 }
@@ -265,9 +265,8 @@ void start_pusher(Oid database) noexcept {
     try {
         pg::pg_call([database] {
             if (!launch(database))
-                ereport(LOG,
-                        (errmsg("could not start a background worker to send invalidations to Redis"),
-                         errhint("You may need to increase max_worker_processes.")));
+                ereport(LOG, (errmsg("could not start a background worker to send invalidations to Redis"),
+                              errhint("You may need to increase max_worker_processes.")));
         });
     } catch (...) {
     }
