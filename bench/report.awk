@@ -3,7 +3,7 @@
 
 function rounded(number, unit) {
     if (number == "") return ""
-    if (unit == "B") return sprintf("%.0f", number)
+    if (unit == "B" || unit == "a second") return sprintf("%.0f", number)
     if (unit == "µs" || unit == "of its tps" || unit == "× the time") return sprintf("%.3g", number)
     return sprintf("%.1f", number)
 }

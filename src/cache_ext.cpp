@@ -2,11 +2,14 @@
 
 #include "api/cached_function.hpp"
 #include "api/policies.hpp"
+#include "api/storage_pending.hpp"
+#include "api/storage_tables.hpp"
 #include "api/watch_sql.hpp"
 #include "pg/attach.hpp"
 #include "pg/guard.hpp"
 #include "pg/identity.hpp"
 #include "pg/observe.hpp"
+#include "pg/queue.hpp"
 #include "pg/redis_settings.hpp"
 #include "pg/replication.hpp"
 #include "pg/settings.hpp"
@@ -35,8 +38,11 @@ extern "C" void _PG_init() {
     pg::init_observe();
     pg::init_temporary();
     pg::init_redis_settings();
+    pg::init_queues();
     api::init_policies();
     api::init_cached_functions();
     api::init_watch_sql();
+    api::init_storage_tables();
     worker::init_worker();
+    api::init_storage_pending();
 }

@@ -15,6 +15,10 @@ CREATE TABLE cache_ext_internal.redis_outbox (
 COMMENT ON TABLE cache_ext_internal.redis_outbox IS 'what Redis is still to be told: a row for each transaction that invalidated something';
 CREATE INDEX redis_outbox_by_id ON cache_ext_internal.redis_outbox (id);
 
+-- The number of the last message whose row has left the outbox. A sequence, since it is written each time.
+CREATE SEQUENCE cache_ext_internal.redis_sent;
+COMMENT ON SEQUENCE cache_ext_internal.redis_sent IS 'number of the last message that Redis acknowledged and that is no longer in redis_outbox';
+
 -- What the sender remembers from one start to the next.
 CREATE TABLE cache_ext_internal.redis_state (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
@@ -36,7 +40,7 @@ SELECT pg_catalog.pg_extension_config_dump('cache_ext_internal.redis_settings', 
 
 -- Never dumped.
 CREATE TABLE cache_ext_internal.redis_secrets (name text PRIMARY KEY, value text NOT NULL);
-COMMENT ON TABLE cache_ext_internal.redis_secrets IS 'password and token that update_redis_settings was told';
+COMMENT ON TABLE cache_ext_internal.redis_secrets IS 'user, password and token that update_redis_settings was told';
 
 CREATE TRIGGER redis_settings_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON cache_ext_internal.redis_settings
 FOR EACH STATEMENT EXECUTE FUNCTION cache_ext_internal.settings_changed();
@@ -120,9 +124,9 @@ CREATE FUNCTION cache_ext_internal.check_redis_setting(p_name text, p_value text
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'check_redis_setting';
 COMMENT ON FUNCTION cache_ext_internal.check_redis_setting(text, text) IS 'raises the error for a setting that update_redis_settings does not take';
 
-CREATE FUNCTION cache_ext_internal.redis_url_parts(p_url text, OUT url text, OUT password text, OUT place text)
+CREATE FUNCTION cache_ext_internal.redis_url_parts(p_url text, OUT url text, OUT user_name text, OUT password text, OUT place text)
 LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'redis_url_parts';
-COMMENT ON FUNCTION cache_ext_internal.redis_url_parts(text) IS 'an address of Redis without its password, the password, and the host';
+COMMENT ON FUNCTION cache_ext_internal.redis_url_parts(text) IS 'an address of Redis without user and password, these, and where it is';
 
 CREATE FUNCTION cache_ext_internal.apply_redis_settings(p_forget boolean)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'apply_redis_settings';
@@ -134,6 +138,7 @@ DECLARE
     setting record;
     parts record;
     old_place text;
+    new_place text;
 BEGIN
     IF jsonb_typeof(p_settings) IS DISTINCT FROM 'object' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'Redis settings must be a JSON object',
@@ -153,14 +158,15 @@ BEGIN
         DELETE FROM cache_ext_internal.redis_settings s WHERE s.name = 'redis_url';
         IF p_settings ->> 'redis_url' IS NOT NULL THEN
             SELECT * INTO parts FROM cache_ext_internal.redis_url_parts(p_settings ->> 'redis_url');
+            new_place := parts.place;
             INSERT INTO cache_ext_internal.redis_settings VALUES ('redis_url', parts.url);
         END IF;
         -- Secrets go nowhere but where they were meant for.
-        IF parts.place IS DISTINCT FROM old_place THEN
+        IF new_place IS DISTINCT FROM old_place THEN
             DELETE FROM cache_ext_internal.redis_secrets;
         END IF;
-        IF parts.password <> '' THEN
-            INSERT INTO cache_ext_internal.redis_secrets AS s VALUES ('password', parts.password)
+        IF new_place IS NOT NULL AND parts.password <> '' THEN
+            INSERT INTO cache_ext_internal.redis_secrets AS s VALUES ('user', parts.user_name), ('password', parts.password)
             ON CONFLICT (name) DO UPDATE SET value = excluded.value;
         END IF;
     END IF;

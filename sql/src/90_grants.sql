@@ -7,11 +7,16 @@ DECLARE
     everyday CONSTANT text[] := ARRAY[
         'get_cached_data', 'get_cached_many', 'get_cached_entry', 'cache_exists', 'set_cached_data', 'add_cached_data',
         'update_cache_hit_count', 'make_cache_key', 'invalidate_cache_key', 'invalidate_cache_by_tags',
-        'invalidate_cache_by_pattern', 'expire_cache_by_tags', 'explain_invalidation'];
+        'invalidate_cache_by_pattern', 'expire_cache_by_tags', 'explain_invalidation',
+        'get_user_storage_usage', 'refresh_storage_usage_cache', 'invalidate_storage_usage_cache', 'get_storage_cache_stats',
+        'calculate_storage_usage', 'refresh_storage_cache', 'clear_storage_cache', 'storage_cache_stats',
+        'list_storage_objects', 'create_signed_storage_url', 'create_signed_upload_url', 'get_public_storage_url'];
     -- Internal functions under what authenticated may read: the reader of a view executes its functions, but cannot name them.
-    under_views CONSTANT text[] := ARRAY['entries', 'dependencies'];
+    under_views CONSTANT text[] := ARRAY['entries', 'dependencies', 'storage_caller_is_known'];
     -- Likewise under what only service_role may read.
-    under_administration CONSTANT text[] := ARRAY['underneath', 'function_counts', 'trigger_arguments'];
+    under_administration CONSTANT text[] := ARRAY['underneath', 'function_counts', 'trigger_arguments', 'redis_status'];
+    -- Triggers that are made in the caller's place, and believed.
+    made_for_others CONSTANT text[] := ARRAY['handle_storage_change'];
     object record;
     grantee text;
     privilege text;
@@ -55,7 +60,7 @@ BEGIN
                     CASE WHEN object.kind = 'ROUTINE' AND (object.name = ANY (under_views)
                         OR grantee = 'service_role' AND object.name = ANY (under_administration)) THEN 'EXECUTE' END
                 WHEN object.kind = 'ROUTINE' THEN
-                    CASE WHEN grantee = 'service_role' OR object.name = ANY (everyday) THEN 'EXECUTE' END
+                    CASE WHEN object.name <> ALL (made_for_others) AND (grantee = 'service_role' OR object.name = ANY (everyday)) THEN 'EXECUTE' END
                 WHEN object.kind = 'TABLE' AND object.name = 'query_cache' THEN
                     CASE grantee WHEN 'service_role' THEN 'SELECT, DELETE' ELSE 'SELECT' END
                 WHEN object.kind = 'TABLE' AND object.name = 'cache_dependencies' THEN 'SELECT'

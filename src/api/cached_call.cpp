@@ -12,6 +12,7 @@
 #include "api/template.hpp"
 #include "core/hash.hpp"
 #include "pg/compat.hpp"
+#include "pg/environment.hpp"
 #include "pg/guard.hpp"
 #include "pg/settings.hpp"
 #include "pg/writes.hpp"
@@ -273,18 +274,13 @@ void call_underneath(Call& call) {
     call.is_computed = true;
 }
 
-/// Sets a setting until its nesting level ends.
-void set_locally(const char* name, const char* value) {
-    (void)set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-}
-
 /// Empties a setting of the caller's until its nesting level ends.
 void empty_locally(const char* name) {
     const char* value = GetConfigOption(name, true, false);
     if (value == nullptr || value[0] == '\0') return;
     // One that a library defines may take no empty text.
     if (set_config_option(name, "", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, DEBUG1, false) <= 0)
-        set_locally(name, nullptr);
+        pg::set_locally(name, nullptr);
 }
 
 /// Empties all that says who calls: what the interface before the server tells of a request, and the settings that are part of the scope.
@@ -310,7 +306,7 @@ void call_as_owner(Call& call) {
     GetUserIdAndSecContext(&role, &security);
     const int level = NewGUCNestLevel();
     SetUserIdAndSecContext(d.owner, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-    if (d.search_path != nullptr) set_locally("search_path", d.search_path);
+    if (d.search_path != nullptr) pg::set_locally("search_path", d.search_path);
     forget_caller();
     call_underneath(call);
     AtEOXact_GUC(false, level);
@@ -320,7 +316,7 @@ void call_as_owner(Call& call) {
 void compute(Call& call) {
     const Definition& d = *call.site.definition;
     const int level = d.avoids_parallel ? NewGUCNestLevel() : 0;
-    if (d.avoids_parallel) set_locally("max_parallel_workers_per_gather", "0");
+    if (d.avoids_parallel) pg::set_locally("max_parallel_workers_per_gather", "0");
     if (d.is_shared) {
         call_as_owner(call);
     } else {

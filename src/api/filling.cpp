@@ -29,6 +29,7 @@ bool has_done_nothing() { return !TransactionIdIsValid(GetTopTransactionIdIfAny(
 /// Computes, and notes what was read.
 Datum compute_observed(const Source& source, pg::Observation& seen, bool wants_relations) {
     pg::start_observing(seen, wants_relations);
+    seen.told = source.told;
     Datum value = 0;
     PG_TRY();
     { value = source.compute(source.context); }
@@ -78,6 +79,7 @@ bool may_keep(pg::Observation& seen, Tracking tracking, const core::Scope& scope
     // With tags, what cannot be tracked is theirs to tell; but there must be room to have seen all of it.
     if (tracking == Tracking::kAll ? seen.untrackable : seen.too_much) return false;
     if (tracking == Tracking::kRowSecurity) keep_policies_relations(seen);
+    if (tracking == Tracking::kAll) pg::forget_told(seen);
     return pg::watch_relations(seen.relations, seen.count);
 }
 

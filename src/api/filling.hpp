@@ -31,6 +31,8 @@ struct Source {
     const char* log_name;  ///< names the operation in the server's log
     pg::Finding* obstacle =
         nullptr;  ///< if given: why the result was not kept, where that was what it had read
+    Oid told =
+        InvalidOid;  ///< a table that its own query reads, and whose changes the request's tags tell of; for Tracking::kAll
 };
 
 /// The value of a key: what is cached if the caller may have it, and otherwise what `source` computes now. That is stored if it can be, and returned in any

@@ -45,6 +45,7 @@ constexpr Known kKnown[] = {
     {"redis_channel", Kind::kText, 0, 0},
     {"redis_stream", Kind::kText, 0, 0},
     {"redis_stream_maxlen", Kind::kNumber, 1, INT_MAX},
+    {"redis_queues", Kind::kFlag, 0, 0},
     {"redis_subscribe", Kind::kFlag, 0, 0},
     {"redis_timeout", Kind::kNumber, 1, 600'000},
     {"redis_max_backlog", Kind::kNumber, 1, INT_MAX},
@@ -81,7 +82,8 @@ void check_value(const Known& known, const std::string& value) {
             check_number(known, value);
             break;
         case Kind::kFlag:
-            if (bool flag = false; !parse_bool(value.c_str(), &flag)) refuse(known, "Expected true or false.");
+            if (bool flag = false; !parse_bool(value.c_str(), &flag))
+                refuse(known, "Expected true or false.");
             break;
         case Kind::kNamespaces:
             if (value.empty() || value.find(",,") != std::string::npos || value.front() == ',' ||
@@ -132,6 +134,7 @@ std::string describe(const pg::RedisSettings& s) {
     text("redis_channel", s.channel);
     text("redis_stream", s.stream);
     number("redis_stream_maxlen", s.stream_maxlen);
+    flag("redis_queues", s.queues);
     flag("redis_subscribe", s.subscribe);
     number("redis_timeout", s.timeout_ms);
     number("redis_max_backlog", s.max_backlog);
@@ -161,25 +164,27 @@ CACHE_EXT_FUNCTION(check_redis_setting) {
     PG_RETURN_VOID();
 }
 
-/// An address without its password, the password, and what tells one place from another.
+/// An address without user and password, these, and what tells one place from another: see redis::same_place.
 CACHE_EXT_FUNCTION(redis_url_parts) {
     redis::ParsedUrl parsed = redis::parse_url(text_argument(fcinfo, 0));
-    if (!parsed.url) throw pg::Error(ERRCODE_INVALID_PARAMETER_VALUE, "invalid address of Redis", parsed.error);
-    std::string parts[3];
-    parts[1] = std::exchange(parsed.url->password, {});
+    if (!parsed.url)
+        throw pg::Error(ERRCODE_INVALID_PARAMETER_VALUE, "invalid address of Redis", parsed.error);
+    std::string parts[4];
+    parts[1] = std::exchange(parsed.url->user, {});
+    parts[2] = std::exchange(parsed.url->password, {});
     parts[0] = redis::masked(*parsed.url);
-    parts[2] = parsed.url->path;
+    parts[3] = parts[0].substr(0, parts[0].find(':') + 1) + parsed.url->path;
     for (const redis::Endpoint& each : parsed.url->endpoints)
-        parts[2] += redis::to_text(each) + " ";
+        parts[3] += redis::to_text(each) + " ";
     return pg::pg_call([&] {
         TupleDesc row = nullptr;
         if (get_call_result_type(fcinfo, nullptr, &row) != TYPEFUNC_COMPOSITE)
             elog(ERROR, "redis_url_parts returns a row");
-        Datum values[3];
-        bool nulls[3] = {};
-        for (int i = 0; i < 3; ++i)
-            values[i] = PointerGetDatum(
-                cstring_to_text_with_len(parts[i].data(), static_cast<int>(parts[i].size())));
+        Datum values[4];
+        bool nulls[4] = {};
+        for (int i = 0; i < 4; ++i)
+            values[i] =
+                PointerGetDatum(cstring_to_text_with_len(parts[i].data(), static_cast<int>(parts[i].size())));
         return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(row), values, nulls));
     });
 }
@@ -188,7 +193,7 @@ CACHE_EXT_FUNCTION(redis_url_parts) {
 CACHE_EXT_FUNCTION(apply_redis_settings) {
     if (!pg::current_space().exists) PG_RETURN_VOID();
     if (PG_GETARG_BOOL(0)) pg::tell_redis_everything();
-    worker::ensure_pusher();
+    worker::want_pusher();
     PG_RETURN_VOID();
 }
 

@@ -2,6 +2,7 @@
 
 #ifdef CACHE_EXT_TESTING
 
+#include "api/storage_recompute.hpp"
 #include "pg/attach.hpp"
 #include "pg/guard.hpp"
 
@@ -29,6 +30,12 @@ CACHE_EXT_FUNCTION(cache_ext_test_used_bytes) {
 CACHE_EXT_FUNCTION(cache_ext_test_clock) {
     if (!pg::attached()) PG_RETURN_INT64(0);
     PG_RETURN_INT64(static_cast<std::int64_t>(pg::region().clock().now()));
+}
+
+/// cache_ext_test_tend_storage(): what the background worker does for the storage usage.
+CACHE_EXT_FUNCTION(cache_ext_test_tend_storage) {
+    tend_storage();
+    PG_RETURN_VOID();
 }
 
 }  // namespace cache_ext::api

@@ -1,6 +1,7 @@
 #include "api/watch.hpp"
 
 #include "api/context.hpp"
+#include "api/make_trigger.hpp"
 #include "api/row_tags.hpp"
 
 extern "C" {
@@ -32,24 +33,6 @@ constexpr char kMemberFunction[] = "watched_member_changed";
 
 /// A template whose parse ends at the first field has one.
 int find_nothing(void* /*context*/, const char* /*name*/, Oid& /*type*/) { return 0; }
-
-/// Calls `visit` with each trigger that depends on the function, until it says that it is enough.
-template <class Visit>
-void visit_triggers_of(Oid function, Visit&& visit) {
-    if (!OidIsValid(function)) return;
-    Relation depend = table_open(DependRelationId, AccessShareLock);
-    ScanKeyData key[2];
-    ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
-                ObjectIdGetDatum(ProcedureRelationId));
-    ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(function));
-    SysScanDesc scan = systable_beginscan(depend, DependReferenceIndexId, true, nullptr, 2, key);
-    for (HeapTuple tuple; HeapTupleIsValid(tuple = systable_getnext(scan));) {
-        const auto* row = reinterpret_cast<Form_pg_depend>(GETSTRUCT(tuple));
-        if (row->classid == TriggerRelationId && visit(row->objid)) break;
-    }
-    systable_endscan(scan);
-    table_close(depend, AccessShareLock);
-}
 
 }  // namespace
 
@@ -109,21 +92,11 @@ void invalidate_broadly(const WatchSpec& spec) {
 }
 
 bool any_watch() {
-    bool any = false;
-    for (const WatchRole role : {WatchRole::kTable, WatchRole::kMember}) {
-        if (!any) visit_triggers_of(watch_function(role), [&any](Oid /*trigger*/) { return any = true; });
-    }
-    return any;
+    return triggers_of(watch_function(WatchRole::kTable)) != NIL ||
+           triggers_of(watch_function(WatchRole::kMember)) != NIL;
 }
 
-List* all_triggers(WatchRole role) {
-    List* triggers = NIL;
-    visit_triggers_of(watch_function(role), [&triggers](Oid trigger) {
-        triggers = lappend_oid(triggers, trigger);
-        return false;
-    });
-    return triggers;
-}
+List* all_triggers(WatchRole role) { return triggers_of(watch_function(role)); }
 
 WatchTriggers watch_triggers(Relation relation) {
     WatchTriggers found{nullptr, 0};

@@ -20,6 +20,8 @@ extern "C" {
 
 namespace cache_ext::api {
 
+struct NamedTrigger;
+
 inline constexpr char kWatchPrefix[] = "cache_ext_watch_";
 
 /// What a watch says, as its triggers' arguments have it, in this order. Texts that are not given are empty.
@@ -81,16 +83,6 @@ const Trigger* find_trigger(const WatchTriggers& triggers, const char* name) noe
 /// CREATE TRIGGER takes.
 void put_watch(Oid relation, char kind, const WatchSpec& spec, WatchRole role, const WatchTriggers& present);
 
-/// A trigger's relation and name, and when it fires.
-struct NamedTrigger {
-    Oid relation;
-    NameData name;
-    char fires;
-};
-
-/// False: it is gone.
-bool look_up_trigger(Oid trigger, NamedTrigger& found);
-
 /// Whether a trigger for rows is to fire in every session, however its table is written: tags of rows ask for it, and so does a table above
 /// that has not got the watch: a statement which names that one fires its triggers for statements, and for rows only those of the tables below.
 bool sees_every_row(Oid relation, const WatchSpec& spec);
@@ -127,9 +119,6 @@ void end_applying();
 
 /// Whether it is this extension that applies rows.
 bool is_applier(const char* extension) noexcept;
-
-/// Drops a trigger. Takes the lock that DROP TRIGGER takes.
-void drop_watch_trigger(Oid trigger);
 
 /// Makes copies of a table's watches on all tables below it, or makes them anew. Takes the lock that CREATE TRIGGER takes on each.
 void copy_to_members(Oid relation);

@@ -8,6 +8,7 @@
 // a subscription or drops one holds it exclusively. So one of two sees the other's work, and a worker that applies rows starts after the commit of
 // the transaction that made both the subscription and the triggers.
 
+#include "api/make_trigger.hpp"
 #include "api/watch.hpp"
 
 extern "C" {
@@ -103,7 +104,7 @@ void end_applying() {
             if (look_up_trigger(trigger, found) && found.fires == TRIGGER_FIRES_ON_REPLICA &&
                 ConditionalLockRelationOid(found.relation, AccessExclusiveLock) &&
                 look_up_trigger(trigger, found))
-                drop_watch_trigger(trigger);
+                drop_trigger(trigger);
         }
     }
 }

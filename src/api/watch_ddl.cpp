@@ -6,6 +6,7 @@
 
 #include "api/context.hpp"
 #include "api/row_tags.hpp"
+#include "api/make_trigger.hpp"
 #include "api/watch.hpp"
 #include "api/watch_sql.hpp"
 #include "pg/guard.hpp"

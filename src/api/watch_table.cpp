@@ -9,6 +9,7 @@
 // against the same stamp. Only tags of the watch have to be stamped, if all are known beforehand.
 
 #include "api/args.hpp"
+#include "api/make_trigger.hpp"
 #include "api/row_tags.hpp"
 #include "api/watch.hpp"
 #include "api/watch_sql.hpp"
@@ -159,7 +160,7 @@ CACHE_EXT_FUNCTION(unwatch_table) {
     const WatchTriggers present = own_triggers(relation);
     relation_close(relation, NoLock);
     for (int i = 0; i < present.count; ++i)
-        drop_watch_trigger(present.triggers[i].tgoid);
+        drop_trigger(present.triggers[i].tgoid);
     drop_orphans();
     PG_RETURN_BOOL(present.count > 0);
 }

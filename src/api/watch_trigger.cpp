@@ -5,15 +5,14 @@
 #include "api/row_tags.hpp"
 #include "api/watch.hpp"
 #include "api/watch_sql.hpp"
+#include "pg/elsewhere.hpp"
 #include "pg/guard.hpp"
 #include "pg/redis_settings.hpp"
 #include "pg/settings.hpp"
 #include "pg/space.hpp"
-#include "pg/transaction.hpp"
 
 extern "C" {
 #include "catalog/partition.h"
-#include "lib/stringinfo.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 }
@@ -22,40 +21,21 @@ namespace cache_ext::api {
 
 namespace {
 
-constexpr char kTablePlace[] = "{table}";
-
-/// Appends a text so that a glob takes it as it is.
-void append_escaped(StringInfoData& glob, const char* text) {
-    for (; *text != '\0'; ++text) {
-        if (std::strchr("*?[]\\", *text) != nullptr) appendStringInfoChar(&glob, '\\');
-        appendStringInfoChar(&glob, *text);
-    }
-}
-
 /// The watch, as a trigger's calls in one statement need it.
 struct FiringWatch {
     RowTags* tags;
     WatchSpec spec;
-    bool plain_done;  ///< its plain tags have been invalidated for a row of the statement
-    char* elsewhere;  ///< the keys that others keep of this table, as a glob; null: none
+    bool plain_done;      ///< its plain tags have been invalidated for a row of the statement
+    bool told_elsewhere;  ///< so are the keys that others keep of the table
 };
 
-/// cache_ext.redis_table_pattern for a table; of a partition, for the table that it is a part of.
-char* keys_elsewhere(Relation table) {
-    if (*pg::settings::redis_table_pattern == '\0') return nullptr;
+/// What others keep of the table; of a partition, of the table that it is a part of.
+void invalidate_elsewhere(FiringWatch& watch, Relation table, const core::Id128& space) {
+    if (watch.told_elsewhere || !pg::pushes_to_redis()) return;
+    watch.told_elsewhere = true;
     Oid named = RelationGetRelid(table);
     if (List* ancestors = get_partition_ancestors(named); ancestors != NIL) named = llast_oid(ancestors);
-    StringInfoData pattern;
-    initStringInfo(&pattern);
-    for (const char* at = pg::settings::redis_table_pattern; *at != '\0'; ++at) {
-        if (std::strncmp(at, kTablePlace, sizeof kTablePlace - 1) == 0) {
-            append_escaped(pattern, get_rel_name(named));
-            at += sizeof kTablePlace - 2;
-        } else {
-            appendStringInfoChar(&pattern, *at);
-        }
-    }
-    return pattern.data;
+    pg::invalidate_elsewhere(space, pg::settings::redis_table_pattern, "{table}", get_rel_name(named));
 }
 
 FiringWatch& firing_watch(FunctionCallInfo fcinfo, const TriggerData& data) {
@@ -70,7 +50,7 @@ FiringWatch& firing_watch(FunctionCallInfo fcinfo, const TriggerData& data) {
         watch->spec = watch_spec(*data.tg_trigger);
         watch->tags = parse_row_tags(data.tg_relation, watch->spec.tags, watch->spec.tag_count, false);
         watch->plain_done = false;
-        watch->elsewhere = pg::pushes_to_redis() ? keys_elsewhere(data.tg_relation) : nullptr;
+        watch->told_elsewhere = false;
         MemoryContextSwitchTo(before);
         fcinfo->flinfo->fn_extra = watch;
     }
@@ -113,8 +93,7 @@ Datum fire(FunctionCallInfo fcinfo) {
     FiringWatch& watch = firing_watch(fcinfo, data);
     const core::Id128 space = space_id();
     const bool for_row = TRIGGER_FIRED_FOR_ROW(data.tg_event);
-    if (watch.elsewhere != nullptr)
-        pg::invalidate(pg::InvalidationKind::kElsewhere, {{}, space, {}, false}, watch.elsewhere);
+    invalidate_elsewhere(watch, data.tg_relation, space);
     if (watch.tags->unknown) {
         invalidate_everything(space);
     } else if (TRIGGER_FIRED_BY_TRUNCATE(data.tg_event)) {

@@ -1,5 +1,6 @@
 // Making, copying and dropping the triggers that watches are made of.
 
+#include "api/make_trigger.hpp"
 #include "api/watch.hpp"
 
 extern "C" {
@@ -7,12 +8,9 @@ extern "C" {
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/dependency.h"
 #include "catalog/indexing.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
-#include "nodes/makefuncs.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -22,29 +20,8 @@ namespace cache_ext::api {
 
 namespace {
 
-constexpr char kOldRows[] = "cache_ext_old_rows";
-constexpr char kNewRows[] = "cache_ext_new_rows";
-
-TriggerTransition* transition(const char* name, bool is_new) {
-    auto* node = makeNode(TriggerTransition);
-    node->name = pstrdup(name);
-    node->isNew = is_new;
-    node->isTable = true;
-    return node;
-}
-
-/// How a trigger of a watch is to be made.
-struct WatchTriggerPlan {
-    const char* name;
-    bool row;
-    int events;  // TRIGGER_TYPE_INSERT and others
-    bool old_rows;
-    bool new_rows;
-    char fires;
-};
-
-void add_plan(List*& plans, const WatchSpec& spec, const char* which, WatchTriggerPlan plan) {
-    auto* copy = static_cast<WatchTriggerPlan*>(palloc(sizeof(WatchTriggerPlan)));
+void add_plan(List*& plans, const WatchSpec& spec, const char* which, TriggerPlan plan) {
+    auto* copy = static_cast<TriggerPlan*>(palloc(sizeof(TriggerPlan)));
     *copy = plan;
     copy->name = psprintf("%s%s_%s", kWatchPrefix, spec.id, which);
     plans = lappend(plans, copy);
@@ -53,7 +30,7 @@ void add_plan(List*& plans, const WatchSpec& spec, const char* which, WatchTrigg
 constexpr char kRowTrigger[] = "row";
 constexpr int kRows = TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE;
 
-WatchTriggerPlan row_plan(char fires) { return {nullptr, true, kRows, false, false, fires}; }
+TriggerPlan row_plan(char fires) { return {nullptr, true, kRows, false, false, fires}; }
 
 /// Whether tables of this kind can have triggers for rows that are applied. Rows of foreign tables are not applied.
 bool is_applied_to(char kind) { return kind != RELKIND_PARTITIONED_TABLE && kind != RELKIND_FOREIGN_TABLE; }
@@ -89,35 +66,8 @@ List* plan_watch(const WatchSpec& spec, Oid relation, char kind) {
     return plans;
 }
 
-/// Makes a trigger, or makes it anew, whoever calls.
-void make_watch_trigger(Oid relation, const WatchTriggerPlan& plan, WatchRole role, List* arguments) {
-    auto* statement = makeNode(CreateTrigStmt);
-    statement->replace = true;
-    statement->trigname = pstrdup(plan.name);
-    statement->relation =
-        makeRangeVar(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation), -1);
-    statement->args = arguments;
-    statement->row = plan.row;
-    statement->timing = TRIGGER_TYPE_AFTER;
-    statement->events = static_cast<int16>(plan.events);
-    if (plan.old_rows)
-        statement->transitionRels = lappend(statement->transitionRels, transition(kOldRows, false));
-    if (plan.new_rows)
-        statement->transitionRels = lappend(statement->transitionRels, transition(kNewRows, true));
-
-    // The functions are nobody's to execute. Whether the caller may do this has been asked before.
-    Oid user = InvalidOid;
-    int context = 0;
-    GetUserIdAndSecContext(&user, &context);
-    SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
-    CreateTriggerFiringOn(statement, nullptr, relation, InvalidOid, InvalidOid, InvalidOid,
-                          watch_function(role), InvalidOid, nullptr, false, false, plan.fires);
-    SetUserIdAndSecContext(user, context);
-    CommandCounterIncrement();
-}
-
-const WatchTriggerPlan& plan_at(const List* plans, int i) {
-    return *static_cast<const WatchTriggerPlan*>(list_nth(plans, i));
+const TriggerPlan& plan_at(const List* plans, int i) {
+    return *static_cast<const TriggerPlan*>(list_nth(plans, i));
 }
 
 bool is_planned(const List* plans, const char* name) {
@@ -214,10 +164,10 @@ void put_watch(Oid relation, char kind, const WatchSpec& spec, WatchRole role, c
         const Trigger& t = present.triggers[i];
         if (watch_role(t) == role && std::strcmp(watch_spec(t).id, spec.id) == 0 &&
             !is_planned(plans, t.tgname))
-            drop_watch_trigger(t.tgoid);
+            drop_trigger(t.tgoid);
     }
     for (int i = 0; i < list_length(plans); ++i)
-        make_watch_trigger(relation, plan_at(plans, i), role, watch_arguments(spec));
+        make_trigger(relation, plan_at(plans, i), watch_function(role), watch_arguments(spec));
 }
 
 bool sees_every_row(Oid relation, const WatchSpec& spec) {
@@ -257,30 +207,8 @@ void add_row_triggers(Oid relation, RowsBy rows_by) {
         List* plans = NIL;
         add_plan(plans, spec, kRowTrigger,
                  row_plan(by_apply ? TRIGGER_FIRES_ON_REPLICA : TRIGGER_FIRES_ALWAYS));
-        make_watch_trigger(relation, plan_at(plans, 0), watch_role(t), watch_arguments(spec));
+        make_trigger(relation, plan_at(plans, 0), watch_function(watch_role(t)), watch_arguments(spec));
     }
-}
-
-bool look_up_trigger(Oid trigger, NamedTrigger& found) {
-    Relation catalog = table_open(TriggerRelationId, AccessShareLock);
-    ScanKeyData key;
-    ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(trigger));
-    SysScanDesc scan = systable_beginscan(catalog, TriggerOidIndexId, true, nullptr, 1, &key);
-    HeapTuple tuple = systable_getnext(scan);
-    const bool is_there = HeapTupleIsValid(tuple);
-    if (is_there) {
-        const auto* row = reinterpret_cast<Form_pg_trigger>(GETSTRUCT(tuple));
-        found = {row->tgrelid, row->tgname, row->tgenabled};
-    }
-    systable_endscan(scan);
-    table_close(catalog, AccessShareLock);
-    return is_there;
-}
-
-void drop_watch_trigger(Oid trigger) {
-    const ObjectAddress address{TriggerRelationId, trigger, 0};
-    performDeletion(&address, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
-    CommandCounterIncrement();
 }
 
 void copy_to_members(Oid relation) {
@@ -323,7 +251,7 @@ void drop_orphans() {
             const Trigger* found = find_trigger(present, NameStr(copy.name));
             if (found == nullptr) continue;
             invalidate_broadly(watch_spec(*found));
-            drop_watch_trigger(trigger);
+            drop_trigger(trigger);
             dropped = true;
         }
     }

@@ -71,6 +71,8 @@ public:
 
     /// The process that looks after all of it; 0 = there is none.
     std::atomic<std::int32_t>& launcher() noexcept { return launcher_; }
+    /// Its place among the server's processes, by which it is woken.
+    std::atomic<std::int32_t>& launcher_process() noexcept { return launcher_process_; }
 
 private:
     /// Read without the lock: wrong only for a moment while it changes, which whoever acts on it finds out under the lock.
@@ -100,6 +102,7 @@ private:
 
     SpinLock lock_;
     std::atomic<std::int32_t> launcher_;
+    std::atomic<std::int32_t> launcher_process_;
     Seat seats_[kSeats];
     Place places_[kDatabases];
 };

@@ -59,6 +59,16 @@ bool Pushers::claim_start(std::uint32_t database, Timestamp now) noexcept {
     return true;
 }
 
+void Pushers::want(std::uint32_t database) noexcept {
+    std::lock_guard guard(lock_);
+    if (Place* place = find_or_take(database); place != nullptr) place->is_wanted = true;
+}
+
+void Pushers::doubt(std::int32_t place) noexcept {
+    std::lock_guard guard(lock_);
+    places_[place].is_wanted = false;
+}
+
 void Pushers::not_before(std::uint32_t database, Timestamp moment) noexcept {
     std::lock_guard guard(lock_);
     if (Place* place = find_or_take(database); place != nullptr) place->not_before = moment;
@@ -78,7 +88,7 @@ void Pushers::leave(std::int32_t place, std::int32_t pid, Timestamp moment, bool
     Place& own = places_[place];
     if (own.pid.load(std::memory_order_relaxed) != pid) return;
     own.not_before = moment;
-    own.is_wanted = is_wanted;
+    own.is_wanted = own.is_wanted || is_wanted;
     own.pid.store(0, std::memory_order_release);
 }
 
@@ -91,7 +101,8 @@ bool Pushers::begin_write(std::uint32_t database) noexcept {
 
 /// Its place was not given away while it was counted.
 void Pushers::end_write(std::uint32_t database) noexcept {
-    if (Place* place = find(database); place != nullptr) place->writers.fetch_sub(1, std::memory_order_seq_cst);
+    if (Place* place = find(database); place != nullptr)
+        place->writers.fetch_sub(1, std::memory_order_seq_cst);
 }
 
 std::int32_t Pushers::writers(std::int32_t place) const noexcept {

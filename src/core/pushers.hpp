@@ -46,13 +46,19 @@ public:
     /// Whether the caller is to start a pusher for this database: there is none, and nobody has asked for one of late.
     bool claim_start(std::uint32_t database, Timestamp now) noexcept;
 
+    /// Somebody wants one, whatever the one that may just be going has found.
+    void want(std::uint32_t database) noexcept;
+
+    /// It is about to look whether it is still wanted.
+    void doubt(std::int32_t place) noexcept;
+
     /// It could not be started, or is not to be for a while: nobody asks before that moment.
     void not_before(std::uint32_t database, Timestamp moment) noexcept;
 
     /// A pusher is there, which others wake by `latch`. Its place; -1: there is one already, or no room.
     std::int32_t sit_down(std::uint32_t database, std::int32_t pid, std::int32_t latch) noexcept;
 
-    /// It is going; nobody is to start another one before that moment, and then somebody is, if one `is_wanted`.
+    /// It is going; nobody is to start another one before that moment, and then somebody is, if one `is_wanted`, or somebody has said so since it began to doubt.
     void leave(std::int32_t place, std::int32_t pid, Timestamp not_before, bool is_wanted) noexcept;
 
     /// The first database from `from` on that wants a pusher and has none: its number, and when one may be started. -1: there is none.

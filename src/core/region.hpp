@@ -13,6 +13,7 @@
 #include "core/pushers.hpp"
 #include "core/replica.hpp"
 #include "core/session.hpp"
+#include "core/storage_book.hpp"
 #include "core/store.hpp"
 #include "core/watches.hpp"
 
@@ -54,6 +55,7 @@ struct RegionHeader {
     Duties duties;
     Pushers pushers;
     Offers offers;
+    StorageBook storage;
     std::atomic<std::uint64_t> counted_before[static_cast<std::size_t>(
         Counter::kCount)];                 ///< totals when statistics were last reset
     std::atomic<Timestamp> counted_since;  ///< when that was; 0 = never
@@ -85,6 +87,7 @@ public:
     RegionHeader& header() const noexcept { return *reinterpret_cast<RegionHeader*>(base_.p); }
     Clock& clock() const noexcept { return header().clock; }
     Duties& duties() const noexcept { return header().duties; }
+    StorageBook& storage() const noexcept { return header().storage; }
     Flights& flights() const noexcept { return header().flights; }
     Pushers& pushers() const noexcept { return header().pushers; }
     Offers& offers() const noexcept { return header().offers; }

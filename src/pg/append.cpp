@@ -1,10 +1,9 @@
 #include "pg/append.hpp"
 
-#include "pg/space.hpp"
+#include "pg/subtransaction.hpp"
 
 extern "C" {
 #include "access/table.h"
-#include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
@@ -12,7 +11,6 @@ extern "C" {
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 }
 
 namespace cache_ext::pg {
@@ -48,37 +46,16 @@ Oid find_own_table(const char* name) {
 }
 
 bool append_row(const char* table, MakeRow make, void* context, const char* what) {
-    volatile bool appended = false;
-    const MemoryContext memory = CurrentMemoryContext;
-    const ResourceOwner resources = CurrentResourceOwner;
-    BeginInternalSubTransaction(nullptr);
-    PG_TRY();
-    {
-        appended = append(table, make, context);
-        if (!appended)
-            ereport(WARNING, (errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("%s", what),
-                              errdetail("Table \"%s.%s\" is locked.", kInternalSchema, table)));
-        ReleaseCurrentSubTransaction();
-        MemoryContextSwitchTo(memory);
-        CurrentResourceOwner = resources;
-    }
-    PG_CATCH();
-    {
-        MemoryContextSwitchTo(memory);
-        ErrorData* error = CopyErrorData();
-        FlushErrorState();
-        RollbackAndReleaseCurrentSubTransaction();
-        MemoryContextSwitchTo(memory);
-        CurrentResourceOwner = resources;
-        // Whoever was told to stop does.
-        if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
-            ReThrowError(error);
-        ereport(WARNING,
-                (errcode(error->sqlerrcode), errmsg("%s", what), errdetail("%s", error->message)));
+    bool appended = false;
+    ErrorData* error = attempt([&] { appended = append(table, make, context); });
+    if (error != nullptr) {
+        ereport(WARNING, (errcode(error->sqlerrcode), errmsg("%s", what), errdetail("%s", error->message)));
         FreeErrorData(error);
-        appended = false;
+        return false;
     }
-    PG_END_TRY();
+    if (!appended)
+        ereport(WARNING, (errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("%s", what),
+                          errdetail("Table \"%s.%s\" is locked.", kInternalSchema, table)));
     return appended;
 }
 

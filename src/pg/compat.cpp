@@ -3,6 +3,7 @@
 extern "C" {
 #include "access/xact.h"
 #include "catalog/pg_proc.h"
+#include "executor/executor.h"
 #include "nodes/nodeFuncs.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
@@ -81,21 +82,49 @@ bool may_execute(Oid function, Oid role) {
 #endif
 }
 
+namespace {
+
+Oid relation_of(const PgStat_TableXactStatus& table) noexcept {
+#if PG_VERSION_NUM >= 160000
+    return table.parent->id;
+#else
+    // 16 renamed the field.
+    return table.parent->t_id;
+#endif
+}
+
+}  // namespace
+
 bool any_written_relation(bool (*test)(void* context, Oid relation), void* context) {
     // The counts that each nesting level keeps until its end is known: the server's own book of what was written.
     for (const PgStat_SubXactStatus* level = pgstat_get_xact_stack_level(GetCurrentTransactionNestLevel());
          level != nullptr; level = level->prev) {
         for (const PgStat_TableXactStatus* table = level->first; table != nullptr; table = table->next) {
-#if PG_VERSION_NUM >= 160000
-            const Oid relation = table->parent->id;
-#else
-            // 16 renamed the field.
-            const Oid relation = table->parent->t_id;
-#endif
-            if (test(context, relation)) return true;
+            if (test(context, relation_of(*table))) return true;
         }
     }
     return false;
+}
+
+std::int64_t written_rows(Oid relation) {
+    std::int64_t rows = 0;
+    for (const PgStat_SubXactStatus* level = pgstat_get_xact_stack_level(GetCurrentTransactionNestLevel());
+         level != nullptr; level = level->prev) {
+        for (const PgStat_TableXactStatus* table = level->first; table != nullptr; table = table->next) {
+            if (relation_of(*table) == relation)
+                rows += table->tuples_inserted + table->tuples_updated + table->tuples_deleted;
+        }
+    }
+    return rows;
+}
+
+void insert_index_entries(ResultRelInfo* relation, TupleTableSlot* row, EState* state) {
+#if PG_VERSION_NUM >= 160000
+    // 16 can leave out indexes that summarize nothing new.
+    list_free(ExecInsertIndexTuples(relation, row, state, false, false, nullptr, NIL, false));
+#else
+    list_free(ExecInsertIndexTuples(relation, row, state, false, false, nullptr, NIL));
+#endif
 }
 
 namespace {

@@ -6,6 +6,7 @@
 #include "pg/prelude.hpp"
 
 extern "C" {
+#include "nodes/execnodes.h"
 #include "nodes/parsenodes.h"
 #include "access/htup_details.h"
 #include "access/tupdesc.h"
@@ -33,6 +34,13 @@ namespace cache_ext::pg {
 
 /// A set of events to wait for, of this process alone until it is freed.
 [[nodiscard]] WaitEventSet* make_wait_set(int events);
+
+/// How many rows of a relation the current transaction has inserted, updated and deleted and not rolled back: the sum, by the same book. A TRUNCATE takes away what
+/// its own savepoint counted before it.
+[[nodiscard]] std::int64_t written_rows(Oid relation);
+
+/// Makes the index entries of a row that was just inserted into an open result relation.
+void insert_index_entries(ResultRelInfo* relation, TupleTableSlot* row, EState* state);
 
 /// Makes a minimal tuple, in the current memory context.
 [[nodiscard]] MinimalTuple form_minimal_tuple(TupleDesc row, Datum* values, bool* nulls);

@@ -11,6 +11,7 @@ extern "C" {
 #include "utils/builtins.h"
 #include "utils/bytea.h"
 #include "utils/float.h"
+#include "utils/guc.h"
 #include "utils/rls.h"
 #include "utils/xml.h"
 
@@ -124,6 +125,10 @@ std::uint32_t environment_bit(const char* name) noexcept {
         if (pg_strcasecmp(kNumbers[i].name, name) == 0) return 1U << (kTextCount + i);
     }
     return 0;
+}
+
+void set_locally(const char* name, const char* value) {
+    (void)set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
 }  // namespace cache_ext::pg

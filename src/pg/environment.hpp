@@ -21,4 +21,7 @@ void append_environment(StringInfo text, std::uint32_t fixed);
 /// The bit of a setting by its name; 0: it is none of them.
 [[nodiscard]] std::uint32_t environment_bit(const char* name) noexcept;
 
+/// Sets a setting until the nesting level of settings ends that the caller has begun. May raise.
+void set_locally(const char* name, const char* value);
+
 }  // namespace cache_ext::pg

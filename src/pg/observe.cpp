@@ -132,7 +132,10 @@ bool uses_functions(const PlannedStmt& plan) {
 void observe(const PlannedStmt& plan) {
     for (int i = 0; i < list_length(plan.rtable); ++i) {
         const auto* entry = static_cast<const RangeTblEntry*>(list_nth(plan.rtable, i));
-        if (OidIsValid(entry->relid)) observe(entry->relid);
+        if (!OidIsValid(entry->relid)) continue;
+        observe(entry->relid);
+        for (Observation* o = detail::observing; o != nullptr; o = o->outer)
+            o->told_reads += static_cast<int>(o->told == entry->relid);
     }
     // Of tables that the planner could do without, only this is left.
     for (int i = 0; i < list_length(plan.relationOids); ++i)
@@ -177,7 +180,19 @@ void start_observing(Observation& observation, bool wants_relations) noexcept {
     observation.count = observation.tag_count = 0;
     observation.expires_at = INT64_MAX;
     observation.memory = CurrentMemoryContext;
+    observation.told = InvalidOid;
+    observation.told_reads = 0;
     detail::observing = &observation;
+}
+
+void forget_told(Observation& observation) noexcept {
+    const auto at =
+        std::find(observation.relations, observation.relations + observation.count, observation.told) -
+        observation.relations;
+    if (at == observation.count || observation.told_reads != 1 || observation.inherited[at]) return;
+    --observation.count;
+    observation.relations[at] = observation.relations[observation.count];
+    observation.inherited[at] = observation.inherited[observation.count];
 }
 
 void stop_observing(const Observation& observation) noexcept { detail::observing = observation.outer; }

@@ -32,6 +32,9 @@ struct Observation {
              kMaxTags];  ///< of the cached values that went into it, each once; only where relations are wanted. In `memory`
     core::Timestamp expires_at = INT64_MAX;  ///< when the first of those ends
     MemoryContext memory = nullptr;          ///< where it began
+    Oid told =
+        InvalidOid;  ///< a table whose changes something else tells of, if the computation's own query alone reads it
+    int told_reads = 0;  ///< how often a plan has read it
 };
 
 namespace detail {
@@ -42,6 +45,9 @@ void note_cached_entry(const core::Scope& scope, std::string_view key, const cor
 void note_cached_parts(std::span<const std::string_view> tags, std::span<const Oid> relations,
                        core::Timestamp expires_at) noexcept;
 }  // namespace detail
+
+/// Leaves out the table that something else tells of, if it was read once and by nothing cached.
+void forget_told(Observation& observation) noexcept;
 
 /// Begins to observe; ends with `stop_observing`, after an error too. Both are a few instructions.
 void start_observing(Observation& observation, bool wants_relations) noexcept;

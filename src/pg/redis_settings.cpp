@@ -7,6 +7,8 @@
 #include "pg/guard.hpp"
 #include "pg/settings.hpp"
 #include "pg/space.hpp"
+#include "pg/subtransaction.hpp"
+#include "pg/utf8.hpp"
 
 extern "C" {
 #include "access/genam.h"
@@ -20,7 +22,6 @@ extern "C" {
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/varlena.h"
 }
 
@@ -31,13 +32,14 @@ namespace {
 constexpr char kTable[] = "redis_settings";
 constexpr char kSecretTable[] = "redis_secrets";
 
-/// Whether this database overrides redis_enabled, and how.
+/// Whether this database overrides a switch, and how.
 enum class Override : std::uint8_t { kNone, kOff, kOn };
 
 struct Cache {
     Oid table;
     std::uint32_t invalidations;
     Override enabled;
+    Override queues;
     bool valid;
 };
 constinit Cache cache{};
@@ -71,35 +73,26 @@ Oid read_table(const char* name, Visit&& visit) {
 void load() {
     const std::uint32_t before = cache.invalidations;
     Override enabled = Override::kNone;
-    const Oid table = read_table(kTable, [&enabled](const char* name, const char* value) {
+    Override queues = Override::kNone;
+    const Oid table = read_table(kTable, [&](const char* name, const char* value) {
         bool on = false;
         if (std::strcmp(name, "redis_enabled") == 0 && parse_bool(value, &on))
             enabled = on ? Override::kOn : Override::kOff;
+        if (std::strcmp(name, "redis_queues") == 0 && parse_bool(value, &on))
+            queues = on ? Override::kOn : Override::kOff;
     });
     cache.enabled = enabled;
+    cache.queues = queues;
     cache.table = table;
     cache.valid = cache.invalidations == before;
 }
 
 /// load(), of which an error stays within: whoever writes must not fail because of it.
-void load_safely() noexcept {
-    const MemoryContext memory = CurrentMemoryContext;
-    const ResourceOwner resources = CurrentResourceOwner;
-    BeginInternalSubTransaction(nullptr);
-    PG_TRY();
-    {
-        load();
-        ReleaseCurrentSubTransaction();
-    }
-    PG_CATCH();
-    {
-        FlushErrorState();
-        RollbackAndReleaseCurrentSubTransaction();
-        cache.enabled = Override::kNone;
-    }
-    PG_END_TRY();
-    MemoryContextSwitchTo(memory);
-    CurrentResourceOwner = resources;
+void load_safely() {
+    ErrorData* error = attempt([] { load(); });
+    if (error == nullptr) return;
+    FreeErrorData(error);
+    cache.enabled = cache.queues = Override::kNone;
 }
 
 using Texts = std::map<std::string, std::string, std::less<>>;
@@ -163,6 +156,11 @@ bool pushes_to_redis() noexcept {
     return settings::redis_enabled && detail::space_valid && detail::space.exists;
 }
 
+bool queues_go_to_redis() noexcept {
+    return pushes_to_redis() &&
+           (cache.queues == Override::kNone ? settings::redis_queues : cache.queues == Override::kOn);
+}
+
 RedisSettings redis_settings() {
     // So that it is known whose changes count.
     pg_call([] { load(); });
@@ -182,10 +180,9 @@ RedisSettings redis_settings() {
     };
 
     RedisSettings s;
-    s.database = pg_call([] {
-        const char* name = get_database_name(MyDatabaseId);
-        return std::string(name == nullptr ? "" : pg_server_to_any(name, static_cast<int>(strlen(name)), PG_UTF8));
-    });
+    const char* const own_name = pg_call([] { return get_database_name(MyDatabaseId); });
+    // One that is no text at all is still this database's.
+    s.database = to_utf8(own_name == nullptr ? "" : own_name).value_or(std::to_string(MyDatabaseId));
     s.enabled = flag("redis_enabled", settings::redis_enabled);
     // An address of this database's own comes with the secrets of this database's own.
     const bool own_url = own.contains("redis_url");
@@ -197,13 +194,17 @@ RedisSettings redis_settings() {
         const auto found = secrets.find(name);
         return found == secrets.end() ? std::string() : found->second;
     };
-    if (own_url && s.url) s.url->password = secret("password");
+    if (own_url && s.url) {
+        s.url->user = secret("user");
+        s.url->password = secret("password");
+    }
     s.token = own_url || secrets.contains("redis_token") ? secret("redis_token") : settings::redis_token;
     s.prefix = text("redis_prefix", settings::redis_prefix);
     s.namespaces = split(text("redis_namespaces", settings::redis_namespaces));
     s.channel = text("redis_channel", settings::redis_channel);
     s.stream = text("redis_stream", settings::redis_stream);
     s.stream_maxlen = number(own, "redis_stream_maxlen").value_or(settings::redis_stream_maxlen);
+    s.queues = flag("redis_queues", settings::redis_queues);
     s.subscribe = flag("redis_subscribe", settings::redis_subscribe);
     s.timeout_ms = number(own, "redis_timeout").value_or(settings::redis_timeout_ms);
     s.max_backlog = number(own, "redis_max_backlog").value_or(settings::redis_max_backlog);

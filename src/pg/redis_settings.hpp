@@ -23,6 +23,7 @@ struct RedisSettings {
     std::string channel;
     std::string stream;
     int stream_maxlen = 0;
+    bool queues = false;
     bool subscribe = false;
     int timeout_ms = 0;
     int max_backlog = 0;
@@ -33,6 +34,9 @@ struct RedisSettings {
 /// Whether invalidations of this database are told to Redis. Two loads, unless the settings changed since: then a look at a table, which fails by
 /// believing the configuration alone. Raises nothing; false outside of a transaction while that is not known.
 [[nodiscard]] bool pushes_to_redis() noexcept;
+
+/// Whether items of queues are delivered to Redis. Likewise.
+[[nodiscard]] bool queues_go_to_redis() noexcept;
 
 /// All of them, for whoever talks to Redis. Needs a transaction; may raise, and throw std::bad_alloc.
 [[nodiscard]] RedisSettings redis_settings();

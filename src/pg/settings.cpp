@@ -44,9 +44,12 @@ constinit char* redis_channel = nullptr;
 constinit char* redis_stream = nullptr;
 constinit int redis_stream_maxlen = 0;
 constinit char* redis_table_pattern = nullptr;
+constinit char* redis_listing_pattern = nullptr;
+constinit bool redis_queues = false;
 constinit bool redis_subscribe = false;
 constinit int redis_timeout_ms = 0;
 constinit int redis_max_backlog = 0;
+constinit char* jwt_secret = nullptr;
 
 }  // namespace settings
 
@@ -188,20 +191,25 @@ void define_identity(const char* name, const char* description, char** variable,
                                note_identity_change, nullptr);
 }
 
+/// What only superusers and members of pg_read_all_settings may see, and only who asks for it by name.
+void define_secret(const char* name, const char* description, char** variable,
+                   GucStringCheckHook check = nullptr) {
+    define_string(name, description, variable, "", GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE,
+                  check);
+}
+
 void define_redis_settings() {
     using namespace settings;
-    constexpr int kSecret = GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL;
     define_bool("cache_ext.redis_enabled", "Tells Redis what is invalidated.", &redis_enabled, false,
                 PGC_SIGHUP);
-    define_string("cache_ext.redis_url", "Where Redis is: redis://, rediss://, unix: or https://.",
-                  &redis_url, "", kSecret, check_redis_url);
-    define_string("cache_ext.redis_token", "Token of Redis' REST interface.", &redis_token, "", kSecret,
-                  nullptr);
+    define_secret("cache_ext.redis_url", "Where Redis is: redis://, rediss://, unix: or https://.",
+                  &redis_url, check_redis_url);
+    define_secret("cache_ext.redis_token", "Token of Redis' REST interface.", &redis_token);
     define_string("cache_ext.redis_prefix", "What stands before every key in Redis.", &redis_prefix, "", 0,
                   nullptr);
-    define_string(
-        "cache_ext.redis_namespaces", "Prefixes of the keys that may be deleted in Redis, as a list.",
-        &redis_namespaces, "auth:,db_query:,storage:,cache:,tag:", GUC_LIST_INPUT, check_redis_namespaces);
+    define_string("cache_ext.redis_namespaces",
+                  "Prefixes of the keys that may be deleted in Redis, as a list.", &redis_namespaces,
+                  "auth:,db_query:,storage:,cache:,tag:", GUC_LIST_INPUT, check_redis_namespaces);
     define_string("cache_ext.redis_channel", "Channel on which invalidations are published; empty for none.",
                   &redis_channel, "cache_ext:invalidate", 0, nullptr);
     define_string("cache_ext.redis_stream", "Stream in which invalidations are kept; empty for none.",
@@ -211,6 +219,11 @@ void define_redis_settings() {
     define_string("cache_ext.redis_table_pattern",
                   "Keys that a write to a watched table deletes in Redis; {table} is the table's name.",
                   &redis_table_pattern, "db_query:{table}:*", 0, nullptr);
+    define_string("cache_ext.redis_listing_pattern",
+                  "Keys that a change of storage objects deletes in Redis; {bucket} is their bucket.",
+                  &redis_listing_pattern, "storage:list:{bucket}:*", 0, nullptr);
+    define_bool("cache_ext.redis_queues", "Delivers the items of queues to lists in Redis.", &redis_queues,
+                false, PGC_SIGHUP);
     define_bool("cache_ext.redis_subscribe", "Invalidates what others tell on the channel.", &redis_subscribe,
                 false, PGC_SIGHUP);
     define_int("cache_ext.redis_timeout", "Longest wait for Redis.", &redis_timeout_ms, 250, 1, 600'000,
@@ -281,6 +294,8 @@ void define_settings() {
                 false, PGC_SIGHUP);
 
     define_redis_settings();
+    define_secret("cache_ext.jwt_secret", "Secret that signs links to storage objects.", &jwt_secret);
+
     testing::init();
     MarkGUCPrefixReserved("cache_ext");
 }

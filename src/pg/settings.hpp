@@ -32,18 +32,24 @@ extern int cleanup_interval_s;        ///< seconds between two sweeps of expired
 extern int warm_rate;                 ///< entries a second that warming computes; 0 = none
 extern int alert_hit_rate;            ///< hit rate in per cent below which health says warning
 extern bool wal_log_invalidations;    ///< WAL-log invalidations, for standbys
-extern bool redis_enabled;            ///< tell Redis what was invalidated; see pg/redis_settings.hpp for what a database overrides
-extern char* redis_url;               ///< where it is; secret
-extern char* redis_token;             ///< of its REST interface; secret
-extern char* redis_prefix;            ///< before every key there
-extern char* redis_namespaces;        ///< a list of prefixes: only keys that begin so are ever deleted there
-extern char* redis_channel;           ///< that messages are published on; empty: none are
-extern char* redis_stream;            ///< that messages are kept in; empty: none are
-extern int redis_stream_maxlen;       ///< about how many
-extern char* redis_table_pattern;     ///< keys that a write to a watched table deletes there; {table} is its name
-extern bool redis_subscribe;          ///< invalidate what others tell on the channel
-extern int redis_timeout_ms;          ///< longest wait for an answer
-extern int redis_max_backlog;         ///< rows of the outbox that are kept while Redis is away
+extern bool
+    redis_enabled;  ///< tell Redis what was invalidated; see pg/redis_settings.hpp for what a database overrides
+extern char* redis_url;          ///< where it is; secret
+extern char* redis_token;        ///< of its REST interface; secret
+extern char* redis_prefix;       ///< before every key there
+extern char* redis_namespaces;   ///< a list of prefixes: only keys that begin so are ever deleted there
+extern char* redis_channel;      ///< that messages are published on; empty: none are
+extern char* redis_stream;       ///< that messages are kept in; empty: none are
+extern int redis_stream_maxlen;  ///< about how many
+extern char*
+    redis_table_pattern;  ///< keys that a write to a watched table deletes there; {table} is its name
+extern char*
+    redis_listing_pattern;     ///< those that a change of storage objects deletes; {bucket} is where they are
+extern bool redis_queues;      ///< deliver the items of queues to lists there
+extern bool redis_subscribe;   ///< invalidate what others tell on the channel
+extern int redis_timeout_ms;   ///< longest wait for an answer
+extern int redis_max_backlog;  ///< rows of the outbox that are kept while Redis is away
+extern char* jwt_secret;       ///< signs links to storage objects; empty: there is none here
 
 }  // namespace settings
 

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <string_view>
 
 namespace cache_ext::pg {
 
@@ -22,5 +23,8 @@ struct Digest128 {
 /// Hashes `length` bytes. ERROR XX000 or 53200 when the server's hash fails, so only trivial locals may be
 /// alive, or the call goes through pg_call. Needs a transaction (a resource owner).
 [[nodiscard]] Digest128 sha256_128(const void* data, std::size_t length);
+
+/// HMAC with SHA-256 (RFC 2104): the whole 256 bits. The same errors.
+[[nodiscard]] std::array<std::uint8_t, 32> hmac_sha256(std::string_view key, std::string_view data);
 
 }  // namespace cache_ext::pg

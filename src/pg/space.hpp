@@ -29,6 +29,9 @@ const Space& look_space_up();
 /// transaction (in a commit callback, say) keeps a copy.
 inline const Space& current_space() { return detail::space_valid ? detail::space : detail::look_space_up(); }
 
+/// The space as it was looked up last, for whoever must not fail: it changes with the extension only.
+inline const Space& last_space() noexcept { return detail::space; }
+
 /// Registers for invalidation. Called once, from _PG_init.
 void init_space();
 

@@ -23,12 +23,22 @@ enum class Stop : std::uint8_t {
     kCommitting,  ///< everything is stamped, the transaction is not visible yet
 };
 
+/// What fails, if `cache_ext.debug_fail` names it, by an error of the server's.
+enum class Fault : std::uint8_t {
+    kNothing,
+    kStorageRow,     ///< looking at a row that was written to the table of objects
+    kStorageDeltas,  ///< writing down what a transaction changed of the usage
+    kStorageMarks,   ///< that, and writing down that this failed
+};
+
 inline constexpr std::int64_t kStopLock = 7771;
 
 #ifdef CACHE_EXT_TESTING
 bool breaks(Break rule) noexcept;
 /// Whether each hit is refreshed that chance could let be (`cache_ext.debug_refresh_early`).
 bool refreshes_early() noexcept;
+/// Raises if this is to fail.
+void fail(Fault fault);
 /// May raise, as waiting for a lock may.
 void reach(Stop stop);
 /// As if the processor were given to somebody else for a moment: in a gap that is too short to be met by chance.
@@ -37,6 +47,7 @@ void init();
 #else
 constexpr bool breaks(Break /*rule*/) noexcept { return false; }
 constexpr bool refreshes_early() noexcept { return false; }
+constexpr void fail(Fault /*fault*/) noexcept {}
 constexpr void reach(Stop /*stop*/) noexcept {}
 constexpr void pause() noexcept {}
 constexpr void init() noexcept {}

@@ -31,8 +31,8 @@ struct State {
     bool stamped_everything = false;
     bool told_everything = false;  // to the outbox; of the pending invalidations those that are stamped
     bool has_told = false;         // there is something to send to Redis
-    bool ending = false;     // pre-commit work is done: what is added now is stamped at once
-    bool preparing = false;  // and the end is PREPARE TRANSACTION
+    bool ending = false;           // pre-commit work is done: what is added now is stamped at once
+    bool preparing = false;        // and the end is PREPARE TRANSACTION
     core::Version first_stamp = 0;
     core::Version last_stamp = 0;
     core::FullXid xid = 0;               // under which it was stamped

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "core/glob.hpp"
 
@@ -11,6 +12,14 @@ namespace {
 
 constexpr std::size_t kKeysPerCommand = 500;
 constexpr const char* kScanCount = "1000";
+
+/// KEYS: a tag's set, and keys to delete. ARGV: members to take out of it. In one step: who has put a key there meanwhile has put it into the set too, as long as he does
+/// that in one step as well. How many there were.
+constexpr const char* kTakeOut =
+    "local n = 0 "
+    "for i = 2, #KEYS do n = n + redis.call('UNLINK', KEYS[i]) end "
+    "for i = 1, #ARGV do redis.call('SREM', KEYS[1], ARGV[i]) end "
+    "return n";
 
 /// After a failure, until the connection says otherwise; it has a back-off of its own.
 constexpr milliseconds kRetry{20};
@@ -38,6 +47,7 @@ std::string literal_prefix(std::string_view glob) {
 void Deletion::start(std::shared_ptr<const Notice> notice) {
     notice_ = std::move(notice);
     failures_ = 0;
+    once_more_.clear();
     begin();
 }
 
@@ -91,8 +101,8 @@ void Deletion::add_unlinks(std::vector<std::string> full_keys) {
 }
 
 void Deletion::add_members(const std::string& set, const std::string& cursor) {
-    jobs_.push_back(std::make_shared<const Job>(
-        Job{Work::kMembers, {"SSCAN", set, cursor, "COUNT", kScanCount}, set}));
+    jobs_.push_back(
+        std::make_shared<const Job>(Job{Work::kMembers, {"SSCAN", set, cursor, "COUNT", kScanCount}, set}));
 }
 
 void Deletion::add_scans() {
@@ -191,10 +201,19 @@ void Deletion::take_members(const Job& job, const Reply& reply) {
     }
     const std::string& cursor = reply.elements[0].text;
     if (cursor != "0") add_members(job.key, cursor);
+    // Members, not the set: somebody may be adding one that was not seen.
     if (forget.words.size() <= 2) return;
+    if (client_.primaries().size() <= 1) {
+        Job take_out{Work::kUnlink, {"EVAL", kTakeOut, std::to_string(keys.size() + 1), job.key}, job.key};
+        take_out.words.insert(take_out.words.end(), keys.begin(), keys.end());
+        take_out.words.insert(take_out.words.end(), forget.words.begin() + 2, forget.words.end());
+        jobs_.push_back(std::make_shared<const Job>(std::move(take_out)));
+        return;
+    }
+    // In a cluster they are in different places. They are forgotten after their keys are known to be gone: before that, they would not be found again. And whoever has
+    // put a key there in between may have found it in the set still, so it goes once more.
+    once_more_.insert(once_more_.end(), keys.begin(), keys.end());
     add_unlinks(std::move(keys));
-    // Members, not the set: somebody may be adding one that was not seen. And after their keys are known to be gone: forgotten first, they would
-    // not be found again.
     forgets_.push_back(std::make_shared<const Job>(std::move(forget)));
 }
 
@@ -224,7 +243,13 @@ void Deletion::step(TimePoint now) {
     if (notice_->needs_scan() && jobs_.empty() && under_way_ == 0 && client_.primaries().empty())
         failed_ = true;
 
-    if (!failed_ && jobs_.empty() && under_way_ == 0) jobs_.swap(forgets_);
+    if (!failed_ && jobs_.empty() && under_way_ == 0) {
+        if (forgets_.empty()) {
+            add_unlinks(std::exchange(once_more_, {}));
+        } else {
+            jobs_.swap(forgets_);
+        }
+    }
     while (!failed_ && !jobs_.empty() && client_.can_take(now)) {
         const std::shared_ptr<const Job> job = jobs_.front();
         if (!submit(job, now)) {
@@ -235,7 +260,7 @@ void Deletion::step(TimePoint now) {
         ++under_way_;
     }
     if (under_way_ > 0) return;
-    if (!failed_ && jobs_.empty() && forgets_.empty()) {
+    if (!failed_ && jobs_.empty() && forgets_.empty() && once_more_.empty()) {
         if (notice_->needs_scan() && client_.topology() != topology_) {
             // Keys have moved from one server to another, perhaps past the scan.
             begin();

@@ -44,7 +44,9 @@ public:
     /// Where it is done, idle again.
     void reset() noexcept;
 
-    [[nodiscard]] std::uint64_t deleted() const noexcept { return deleted_; }  ///< keys that were there, in all
+    [[nodiscard]] std::uint64_t deleted() const noexcept {
+        return deleted_;
+    }  ///< keys that were there, in all
     /// The last error that the command was to blame for, and because of which it was left out; empty: none.
     [[nodiscard]] const std::string& last_error() const noexcept { return last_error_; }
 
@@ -74,6 +76,7 @@ private:
     std::shared_ptr<const Notice> notice_;
     Progress progress_ = Progress::kIdle;
     std::deque<std::shared_ptr<const Job>> jobs_;
+    std::vector<std::string> once_more_;  ///< keys of which nobody knows whether their tags lead to them
     std::deque<std::shared_ptr<const Job>> forgets_;  ///< to be done when all that is under way has been
     std::size_t under_way_ = 0;
     bool failed_ = false;

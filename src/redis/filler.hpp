@@ -63,12 +63,12 @@ private:
     const Layout& layout_;
     std::uint64_t generation_;
     Stage stage_;
-    std::uint32_t next_slot_ = 0;   ///< of those whose fence is raised
-    std::size_t fences_ = 0;        ///< raised and not answered
-    std::uint64_t found_ = 0;       ///< the highest generation that Redis had
+    std::uint32_t next_slot_ = 0;  ///< of those whose fence is raised
+    std::size_t fences_ = 0;       ///< raised and not answered
+    std::uint64_t found_ = 0;      ///< the highest generation that Redis had
     bool fence_failed_ = false;
-    std::size_t under_way_ = 0;     ///< values
-    bool lost_ = false;             ///< one of them, perhaps
+    std::size_t under_way_ = 0;  ///< values
+    bool lost_ = false;          ///< one of them, perhaps
     std::vector<std::string> slot_names_;
     std::vector<std::string> to_forget_;  ///< whose tags' sets may lack them
     std::uint64_t puts_ = 0;

@@ -81,7 +81,7 @@ struct Http::State {
         auto& state = *static_cast<State*>(self);
         std::erase_if(state.interests, [&](const Interest& interest) { return interest.fd == socket; });
         ++state.generation;
-        if (what == CURL_POLL_REMOVE) return 0;
+        if (what == CURL_POLL_REMOVE || what == CURL_POLL_NONE) return 0;
         try {
             state.interests.push_back({socket, (what & CURL_POLL_IN) != 0, (what & CURL_POLL_OUT) != 0});
         } catch (...) {

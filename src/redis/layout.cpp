@@ -30,6 +30,16 @@ void deduplicate(std::vector<std::string>& texts) {
     texts.erase(std::unique(texts.begin(), texts.end()), texts.end());
 }
 
+/// A key that a cluster keeps where that one is.
+std::string beside(const std::string& key, std::string_view what) {
+    // What a cluster hashes of its name: the part within the first braces, if there is one.
+    const std::size_t open = key.find('{');
+    const std::size_t close = open == std::string::npos ? open : key.find('}', open + 1);
+    const bool has_tag = close != std::string::npos && close > open + 1;
+    const std::string home = has_tag ? key.substr(open + 1, close - open - 1) : key;
+    return "{" + home + "}:" + std::string(what);
+}
+
 }  // namespace
 
 bool Layout::owns(std::string_view full_key) const noexcept {
@@ -44,13 +54,11 @@ std::string Layout::tag_set(std::string_view tag) const {
 }
 
 std::string Layout::sequence_key() const {
-    const std::string key = stream_key();
-    // What a cluster hashes of the stream's name: the part within the first braces, if there is one.
-    const std::size_t open = key.find('{');
-    const std::size_t close = open == std::string::npos ? open : key.find('}', open + 1);
-    const bool has_tag = close != std::string::npos && close > open + 1;
-    const std::string home = has_tag ? key.substr(open + 1, close - open - 1) : key;
-    return "{" + home + "}:sequence:" + origin + ":" + database;
+    return beside(stream_key(), "sequence") + ":" + origin + ":" + database;
+}
+
+std::string Layout::sent_key(std::string_view queue) const {
+    return beside(queue_key(queue), "sent") + ":" + origin + ":" + database;
 }
 
 void Notice::merge(Notice&& other) {

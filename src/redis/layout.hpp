@@ -31,6 +31,12 @@ struct Layout {
     /// Where the number of the last message of this origin and database is kept: in a cluster, where the stream is.
     [[nodiscard]] std::string sequence_key() const;
     [[nodiscard]] std::string stream_key() const { return prefix + stream; }
+
+    /// The list of a queue, and beside it in a cluster: the set of what this origin and database has added to it and may add again.
+    [[nodiscard]] std::string queue_key(std::string_view queue) const {
+        return prefix + "queue:" + std::string(queue);
+    }
+    [[nodiscard]] std::string sent_key(std::string_view queue) const;
 };
 
 /// What was invalidated. Names without the prefix, in UTF-8.

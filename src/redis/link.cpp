@@ -78,7 +78,7 @@ bool Link::submit(Request&& request, std::string_view packed, TimePoint now) noe
         requests_.pop_back();
         return false;
     }
-    breaker_.attempt();
+    if (!requests_.back().is_internal) breaker_.attempt();
     return true;
 }
 
@@ -162,7 +162,10 @@ void Link::on_reply(Reply&& reply) noexcept {
     // The connection sees to it that there is one.
     Request request = std::move(requests_.front());
     requests_.pop_front();
-    if (!request.is_internal) tally_.note_reply(now_ - request.submitted_at);
+    // What the client asks for itself says nothing of whether commands are done.
+    if (request.is_internal && reply.verdict != Verdict::kReconnect)
+        return owner_.on_answer(*this, std::move(request), std::move(reply), now_);
+    tally_.note_reply(now_ - request.submitted_at);
     switch (reply.verdict) {
         case Verdict::kRetryLater:
             breaker_.failed(now_);

@@ -9,12 +9,13 @@ namespace {
 constexpr milliseconds kRetry{20};
 
 /// KEYS: where the last number is, the stream. ARGV: the number, the channel, the message, about how many the stream keeps; no channel or no stream: an empty text,
-/// or one key. The number is written last: a message that failed half way is repeated. A stream that is none keeps nobody from being told.
+/// or one key. Without both the number is still kept: it tells what Redis has. It is written first, so that where there is no memory for it nothing is done
+/// yet, and nobody is told again and again. A stream that is none keeps nobody from being told.
 constexpr std::string_view kScript =
     "if tonumber(ARGV[1]) <= tonumber(redis.call('GET', KEYS[1]) or '0') then return 0 end "
+    "redis.call('SET', KEYS[1], ARGV[1]) "
     "local kept = KEYS[2] and redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'message', ARGV[3]) "
     "if ARGV[2] ~= '' then redis.call('PUBLISH', ARGV[2], ARGV[3]) end "
-    "redis.call('SET', KEYS[1], ARGV[1]) "
     "if type(kept) == 'table' and kept.err then return kept end "
     "return 1";
 
@@ -22,10 +23,6 @@ constexpr std::string_view kScript =
 
 std::uint64_t Publisher::add(const Notice& notice, std::string_view time) {
     ++last_;
-    if (layout_.channel.empty() && layout_.stream.empty()) {
-        if (messages_.empty()) acknowledged_ = last_;
-        return last_;
-    }
     messages_.push_back({last_, to_json(notice, layout_, last_, time)});
     return last_;
 }

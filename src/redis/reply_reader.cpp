@@ -25,7 +25,12 @@ Reply* place(const redisReadTask* task, std::size_t text_bytes) noexcept {
     auto* budget = static_cast<Budget*>(task->privdata);
     const std::size_t bytes = sizeof(Reply) + text_bytes;
     if (task->parent == nullptr) *budget = {};
-    budget->is_exceeded = budget->is_exceeded || bytes > kLargestReply - budget->bytes;
+    int depth = 0;
+    for (const redisReadTask* outer = task->parent; outer != nullptr && depth <= kDeepestReply;
+         outer = outer->parent)
+        ++depth;
+    budget->is_exceeded =
+        budget->is_exceeded || depth > kDeepestReply || bytes > kLargestReply - budget->bytes;
     if (budget->is_exceeded) return nullptr;
     budget->bytes += bytes;
     try {
@@ -146,7 +151,7 @@ ReplyReader::Item ReplyReader::next(Reply& reply) noexcept {
 }
 
 const char* ReplyReader::error() const noexcept {
-    return budget_->is_exceeded ? "a reply is too large" : reader_->errstr;
+    return budget_->is_exceeded ? "a reply is too large, or too deep" : reader_->errstr;
 }
 
 }  // namespace cache_ext::redis

@@ -17,6 +17,9 @@ namespace cache_ext::redis {
 /// What a single reply may take of memory. An array takes as much as its elements that have arrived, whatever number it claims.
 inline constexpr std::size_t kLargestReply = std::size_t{64} << 20;
 
+/// Arrays within arrays. Whatever looks at a reply, and its destructor, goes as deep; hiredis 1 has no bound of its own.
+inline constexpr int kDeepestReply = 7;
+
 /// The replies in a stream of bytes.
 class ReplyReader {
 public:

@@ -154,7 +154,7 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Subscriber> Subscriber::make(Options options, std::vector<std::string> channels,
+std::unique_ptr<Subscriber> Subscriber::make(Options options, const std::vector<std::string>& channels,
                                              Listener listener) {
     if (options.url.scheme == Scheme::kRest)
         return std::make_unique<UnavailableSubscriber>(

@@ -26,7 +26,8 @@ struct Listener {
 class Subscriber : public Driven {
 public:
     /// After five seconds of silence it sends a PING, and gives the connection up where nothing comes back within command_timeout.
-    [[nodiscard]] static std::unique_ptr<Subscriber> make(Options options, std::vector<std::string> channels,
+    [[nodiscard]] static std::unique_ptr<Subscriber> make(Options options,
+                                                          const std::vector<std::string>& channels,
                                                           Listener listener);
 
     [[nodiscard]] virtual bool is_subscribed() const noexcept = 0;

@@ -27,6 +27,15 @@ std::string openssl_error(const char* otherwise) {
     return text.data();
 }
 
+/// What is wrong with a handshake that failed.
+std::string why_not(const ssl_st* ssl, const char* otherwise) {
+    const long verdict = SSL_get_verify_result(ssl);
+    if (verdict != X509_V_OK)
+        return std::string("the server's certificate is not trusted: ") +
+               X509_verify_cert_error_string(verdict);
+    return std::string("the TLS handshake failed: ") + otherwise;
+}
+
 bool is_address(const std::string& host) noexcept {
     std::array<unsigned char, 16> address{};
     return inet_pton(AF_INET, host.c_str(), address.data()) == 1 ||
@@ -71,7 +80,7 @@ std::unique_ptr<Tls> Tls::over(redisContext* context, const std::string& host, c
     }
     // Takes over `ssl`, if it succeeds, and begins the handshake.
     if (redisInitiateSSL(context, ssl) != REDIS_OK) {
-        error = std::string("TLS cannot be set up: ") + context->errstr;
+        error = why_not(ssl, context->errstr);
         SSL_free(ssl);
         return nullptr;
     }
@@ -93,10 +102,7 @@ Tls::Step Tls::step(std::string& error) {
         default:
             break;
     }
-    const long verdict = SSL_get_verify_result(ssl_);
-    error = verdict != X509_V_OK ? std::string("the server's certificate is not trusted: ") +
-                                       X509_verify_cert_error_string(verdict)
-                                 : "the TLS handshake failed: " + openssl_error("the connection was closed");
+    error = why_not(ssl_, openssl_error("the connection was closed").c_str());
     ERR_clear_error();
     return Step::kFailed;
 }

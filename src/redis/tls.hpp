@@ -21,7 +21,7 @@ public:
                                                    const std::string& ca_file, std::string& error);
     Tls(const Tls&) = delete;
     Tls& operator=(const Tls&) = delete;
-    ~Tls();
+    ~Tls();  // NOLINT(performance-trivially-destructible): it is not, where there is TLS
 
     /// Goes on with the handshake. kFailed: `error` says why.
     [[nodiscard]] Step step(std::string& error);
@@ -29,8 +29,8 @@ public:
 private:
     Tls() = default;
 
-    ssl_ctx_st* settings_ = nullptr;
-    ssl_st* ssl_ = nullptr;  ///< the context's
+    [[maybe_unused]] ssl_ctx_st* settings_ = nullptr;
+    [[maybe_unused]] ssl_st* ssl_ = nullptr;  ///< the context's
 };
 
 }  // namespace cache_ext::redis

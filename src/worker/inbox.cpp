@@ -7,15 +7,14 @@
 #include "pg/guard.hpp"
 #include "pg/outbox.hpp"
 #include "pg/space.hpp"
+#include "pg/subtransaction.hpp"
 #include "pg/transaction.hpp"
 
 extern "C" {
-#include "access/xact.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 }
 
@@ -86,7 +85,8 @@ void read_message(const std::string& text, const Own& own) {
     Jsonb* const message = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(converted)));
     if (!JB_ROOT_IS_OBJECT(message))
         ereport(ERROR, (errcode(ERRCODE_INVALID_JSON_TEXT), errmsg("the message is no JSON object")));
-    if (text_member(message, "origin") == own.origin && text_member(message, "database") == own.database) return;
+    if (text_member(message, "origin") == own.origin && text_member(message, "database") == own.database)
+        return;
     const JsonbValue* all = member(message, "all");
     if (all != nullptr && all->type == jbvBool && all->val.boolean) invalidate_everything();
     invalidate_named(message);
@@ -95,30 +95,13 @@ void read_message(const std::string& text, const Own& own) {
 /// What is no message, or is not written in characters that this database knows, is left out: nobody here can have said anything about it.
 void read_safely(const std::string& text, const Own& own) {
     static constinit TimestampTz complained_at = 0;
-    const MemoryContext memory = CurrentMemoryContext;
-    const ResourceOwner resources = CurrentResourceOwner;
-    BeginInternalSubTransaction(nullptr);
-    MemoryContextSwitchTo(memory);
-    PG_TRY();
-    {
-        read_message(text, own);
-        ReleaseCurrentSubTransaction();
+    ErrorData* error = pg::attempt([&] { read_message(text, own); });
+    if (error == nullptr) return;
+    if (GetCurrentTimestamp() - complained_at > kComplainEvery) {
+        complained_at = GetCurrentTimestamp();
+        ereport(LOG, (errmsg("could not read a message from Redis: %s", error->message)));
     }
-    PG_CATCH();
-    {
-        MemoryContextSwitchTo(memory);
-        ErrorData* error = CopyErrorData();
-        FlushErrorState();
-        RollbackAndReleaseCurrentSubTransaction();
-        if (GetCurrentTimestamp() - complained_at > kComplainEvery) {
-            complained_at = GetCurrentTimestamp();
-            ereport(LOG, (errmsg("could not read a message from Redis: %s", error->message)));
-        }
-        FreeErrorData(error);
-    }
-    PG_END_TRY();
-    MemoryContextSwitchTo(memory);
-    CurrentResourceOwner = resources;
+    FreeErrorData(error);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include "api/context.hpp"
 #include "pg/attach.hpp"
+#include "pg/compat.hpp"
 #include "pg/guard.hpp"
 #include "pg/replication.hpp"
 #include "worker/cleanup.hpp"
@@ -175,6 +176,21 @@ std::int64_t attend_to_all() {
     return std::max(sleep, kLeastMs);
 }
 
+/// Starts workers where storage usage wants one; how long to sleep after it, in milliseconds.
+std::int64_t attend_to_storage() {
+    core::StorageBook& book = pg::region().storage();
+    std::int64_t sleep = kMostMs;
+    for (std::int32_t i = 0; i < core::StorageBook::kDatabases; ++i) {
+        if (book.database(i) == 0 || !book.wanted(i)) continue;
+        if (start_for_storage(book.database(i), MyProcPid) == Start::kStarted) {
+            book.begin_fold(i);
+        } else {
+            sleep = kBusyMs;
+        }
+    }
+    return sleep;
+}
+
 }  // namespace
 
 void register_launcher() {
@@ -203,6 +219,7 @@ extern "C" void cache_ext_launcher_main(Datum /*argument*/) {
     pgstat_report_appname("cache_ext launcher");
     // Without a region there is nothing to do for it, ever: not to be started again.
     if (!pg::attached()) proc_exit(0);
+    pg::region().duties().launcher_process().store(pg::process_number());
     pg::region().duties().launcher().store(MyProcPid);
     before_shmem_exit(forget_launcher, Datum{0});
 
@@ -213,7 +230,7 @@ extern "C" void cache_ext_launcher_main(Datum /*argument*/) {
         }
         const std::int64_t sleep =
             std::min({pg::adjust_logging(), attend_to_all(), attend_to_warming(kBusyMs, kMostMs),
-                      attend_to_pushers(kMostMs)});
+                      attend_to_storage(), attend_to_pushers(kMostMs)});
         WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, static_cast<long>(sleep),
                   PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);

@@ -51,7 +51,8 @@ bool read_value(const std::string& key, const pg::RedisSettings& settings, redis
 
 }  // namespace
 
-std::vector<redis::Value> read_values(const std::vector<std::string>& keys, const pg::RedisSettings& settings) {
+std::vector<redis::Value> read_values(const std::vector<std::string>& keys,
+                                      const pg::RedisSettings& settings) {
     std::vector<redis::Value> values;
     pg::pg_call([&] {
         if (!api::usable()) return;

@@ -1,11 +1,11 @@
 #include "worker/outbox.hpp"
 
 #include "pg/guard.hpp"
+#include "pg/utf8.hpp"
 
 extern "C" {
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 }
@@ -50,21 +50,24 @@ std::int64_t result_number(std::int64_t otherwise) {
     return is_null ? otherwise : DatumGetInt64(value);
 }
 
-/// Appends the array's texts in UTF-8, whatever the database's encoding is.
-void append_texts(HeapTuple row, TupleDesc description, int column, std::vector<std::string>& texts) {
+/// Appends the array's texts in UTF-8. False: one of them cannot be said in it, and was left out.
+bool append_texts(HeapTuple row, TupleDesc description, int column, std::vector<std::string>& texts) {
     bool is_null = true;
     const Datum array = SPI_getbinval(row, description, column, &is_null);
-    if (is_null) return;
+    if (is_null) return true;
     Datum* values = nullptr;
     bool* nulls = nullptr;
     int count = 0;
     deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &values, &nulls, &count);
     texts.reserve(static_cast<std::size_t>(count));
+    bool is_all = true;
     for (int i = 0; i < count; ++i) {
         if (nulls[i]) continue;
-        const char* own = TextDatumGetCString(values[i]);
-        texts.emplace_back(pg_server_to_any(own, static_cast<int>(strlen(own)), PG_UTF8));
+        std::optional<std::string> name = pg::to_utf8(TextDatumGetCString(values[i]));
+        is_all = is_all && name.has_value();
+        if (name) texts.push_back(std::move(*name));
     }
+    return is_all;
 }
 
 /// Takes one row of the cursor's. The names in it.
@@ -72,10 +75,11 @@ std::size_t take_row(HeapTuple tuple, TupleDesc description, std::vector<OutboxR
     bool is_null = true;
     OutboxRow& row = rows.emplace_back();
     row.id = DatumGetInt64(SPI_getbinval(tuple, description, 1, &is_null));
-    append_texts(tuple, description, 2, row.notice.keys);
-    append_texts(tuple, description, 3, row.notice.tags);
-    append_texts(tuple, description, 4, row.notice.patterns);
     row.notice.everything = DatumGetBool(SPI_getbinval(tuple, description, 5, &is_null)) && !is_null;
+    // What has a name that nobody there can be told may be anything.
+    if (!append_texts(tuple, description, 2, row.notice.keys)) row.notice.everything = true;
+    if (!append_texts(tuple, description, 3, row.notice.tags)) row.notice.everything = true;
+    if (!append_texts(tuple, description, 4, row.notice.patterns)) row.notice.everything = true;
     return row.notice.names();
 }
 
@@ -84,8 +88,9 @@ std::size_t take_row(HeapTuple tuple, TupleDesc description, std::vector<OutboxR
 std::int64_t newest_outbox_id() {
     static SPIPlanPtr plan = nullptr;
     SPI_connect();
-    execute(plan, 
-            "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM cache_ext_internal.redis_outbox_id", 0, nullptr, nullptr, true);
+    execute(plan,
+            "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM cache_ext_internal.redis_outbox_id",
+            0, nullptr, nullptr, true);
     const std::int64_t newest = result_number(0);
     SPI_finish();
     return newest;
@@ -106,8 +111,7 @@ std::vector<OutboxRow> read_outbox(std::int64_t after, const std::vector<std::in
                 "WHERE id > $1 AND id <> ALL ($2) AND ($3 OR NOT everything AND patterns = '{}') "
                 "ORDER BY id LIMIT $4",
                 4, types);
-            if (plan == nullptr)
-                elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+            if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
             SPI_keepplan(plan);
         }
         // By a cursor: nobody knows how much is in them.
@@ -142,13 +146,22 @@ void delete_from_outbox(const std::vector<std::int64_t>& ids) {
     SPI_finish();
 }
 
+void remember_sent(std::uint64_t number) {
+    static SPIPlanPtr plan = nullptr;
+    Oid types[] = {INT8OID};
+    Datum values[] = {Int64GetDatum(static_cast<int64>(number))};
+    SPI_connect();
+    execute(plan, "SELECT setval('cache_ext_internal.redis_sent', $1)", 1, types, values, false);
+    SPI_finish();
+}
+
 std::int64_t count_outbox(std::int64_t most) {
     static SPIPlanPtr plan = nullptr;
     Oid types[] = {INT8OID};
     Datum values[] = {Int64GetDatum(most)};
     SPI_connect();
-    execute(plan, "SELECT count(*) FROM (SELECT 1 FROM cache_ext_internal.redis_outbox LIMIT $1) AS counted", 1,
-            types, values, true);
+    execute(plan, "SELECT count(*) FROM (SELECT 1 FROM cache_ext_internal.redis_outbox LIMIT $1) AS counted",
+            1, types, values, true);
     const std::int64_t count = result_number(0);
     SPI_finish();
     return count;
@@ -177,7 +190,11 @@ PushState read_push_state() {
     static SPIPlanPtr plan = nullptr;
     PushState state;
     SPI_connect();
-    execute(plan, "SELECT reserved, complete, generation, has_put FROM cache_ext_internal.redis_state", 0, nullptr, nullptr, true);
+    execute(plan,
+            "SELECT s.reserved, s.complete, s.generation, s.has_put, CASE WHEN n.is_called THEN n.last_value "
+            "ELSE 0 END "
+            "FROM cache_ext_internal.redis_state s CROSS JOIN cache_ext_internal.redis_sent n",
+            0, nullptr, nullptr, true);
     if (SPI_processed > 0) {
         bool is_null = true;
         state.reserved = static_cast<std::uint64_t>(result_number(0));
@@ -187,6 +204,7 @@ PushState read_push_state() {
         state.complete = DatumGetBool(column(2));
         state.generation = static_cast<std::uint64_t>(DatumGetInt64(column(3)));
         state.has_put = DatumGetBool(column(4));
+        state.sent = static_cast<std::uint64_t>(DatumGetInt64(column(5)));
     }
     SPI_finish();
     return state;

@@ -1,8 +1,9 @@
 #include "worker/own_table.hpp"
 
+#include "pg/subtransaction.hpp"
+
 extern "C" {
 #include "access/htup_details.h"
-#include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_class.h"
 #include "commands/extension.h"
@@ -11,7 +12,6 @@ extern "C" {
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 }
@@ -28,6 +28,24 @@ Oid owner_of(Oid table) {
     const Oid owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
     ReleaseSysCache(tuple);
     return owner;
+}
+
+}  // namespace
+
+Oid open_own_table(Oid schema, const char* name, LOCKMODE lock) {
+    const Oid table = get_relname_relid(name, schema);
+    if (!OidIsValid(table) || get_rel_relkind(table) != RELKIND_RELATION) return InvalidOid;
+    if (getExtensionOfObject(RelationRelationId, table) != get_extension_oid(kExtension, true))
+        return InvalidOid;
+    if (!ConditionalLockRelationOid(table, lock)) return InvalidOid;
+    if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(table))) return table;
+    UnlockRelationOid(table, lock);
+    return InvalidOid;
+}
+
+void execute_write(const char* sql, int count, Oid* types, Datum* values) {
+    if (const int result = SPI_execute_with_args(sql, count, types, values, nullptr, false, 0); result < 0)
+        elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(result));
 }
 
 void write_as_owner(Oid table, WriteTable write, const void* context) {
@@ -49,53 +67,15 @@ void write_as_owner(Oid table, WriteTable write, const void* context) {
     SetUserIdAndSecContext(user, security);
 }
 
-}  // namespace
-
-Oid open_own_table(Oid schema, const char* name, LOCKMODE lock) {
-    const Oid table = get_relname_relid(name, schema);
-    if (!OidIsValid(table) || get_rel_relkind(table) != RELKIND_RELATION) return InvalidOid;
-    if (getExtensionOfObject(RelationRelationId, table) != get_extension_oid(kExtension, true))
-        return InvalidOid;
-    if (!ConditionalLockRelationOid(table, lock)) return InvalidOid;
-    if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(table))) return table;
-    UnlockRelationOid(table, lock);
-    return InvalidOid;
-}
-
-void execute_write(const char* sql, int count, Oid* types, Datum* values) {
-    if (const int result = SPI_execute_with_args(sql, count, types, values, nullptr, false, 0); result < 0)
-        elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(result));
-}
-
 void write_own_table(Oid schema, const char* name, LOCKMODE lock, WriteTable write, const void* context) {
-    // In a subtransaction: an index that is full or a constraint that somebody added is no reason to fail whoever calls this.
-    MemoryContext memory = CurrentMemoryContext;
-    ResourceOwner resources = CurrentResourceOwner;
-    BeginInternalSubTransaction(nullptr);
-    MemoryContextSwitchTo(memory);
-    PG_TRY();
-    {
+    // An index that is full or a constraint that somebody added is no reason to fail whoever calls this.
+    ErrorData* error = pg::attempt([=] {
         const Oid table = open_own_table(schema, name, lock);
         if (OidIsValid(table)) write_as_owner(table, write, context);
-        ReleaseCurrentSubTransaction();
-        MemoryContextSwitchTo(memory);
-        CurrentResourceOwner = resources;
-    }
-    PG_CATCH();
-    {
-        MemoryContextSwitchTo(memory);
-        ErrorData* error = CopyErrorData();
-        FlushErrorState();
-        RollbackAndReleaseCurrentSubTransaction();
-        MemoryContextSwitchTo(memory);
-        CurrentResourceOwner = resources;
-        // Whoever was told to stop does.
-        if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
-            ReThrowError(error);
-        ereport(WARNING, (errmsg("could not write to \"%s\": %s", name, error->message)));
-        FreeErrorData(error);
-    }
-    PG_END_TRY();
+    });
+    if (error == nullptr) return;
+    ereport(WARNING, (errmsg("could not write to \"%s\": %s", name, error->message)));
+    FreeErrorData(error);
 }
 
 }  // namespace cache_ext::worker

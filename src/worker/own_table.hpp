@@ -18,6 +18,9 @@ Oid open_own_table(Oid schema, const char* name, LOCKMODE lock);
 using WriteTable = void (*)(const char* name, const void* context);
 void write_own_table(Oid schema, const char* name, LOCKMODE lock, WriteTable write, const void* context);
 
+/// The same in the caller's subtransaction, for one who has the locks that are needed. ERROR where it fails.
+void write_as_owner(Oid table, WriteTable write, const void* context);
+
 /// A statement of such a write. ERROR where it fails.
 void execute_write(const char* sql, int count = 0, Oid* types = nullptr, Datum* values = nullptr);
 

@@ -78,7 +78,8 @@ redis::Options options_of(const pg::RedisSettings& settings) {
 std::uint64_t oldest_active() {
     const FullTransactionId next = ReadNextFullTransactionId();
     const TransactionId oldest = GetOldestActiveTransactionId();
-    return U64FromFullTransactionId(next) - static_cast<std::uint32_t>(XidFromFullTransactionId(next) - oldest);
+    return U64FromFullTransactionId(next) -
+           static_cast<std::uint32_t>(XidFromFullTransactionId(next) - oldest);
 }
 
 void copy_text(std::span<char> to, const std::string& text) {
@@ -90,7 +91,7 @@ void copy_text(std::span<char> to, const std::string& text) {
 // --- lanes --------------------------------------------------------------------------------------------
 
 void Lane::start(std::vector<OutboxRow> rows) {
-    auto named = std::make_shared<redis::Notice>();
+    named_ = std::make_shared<redis::Notice>();
     scans_ = std::make_shared<redis::Notice>();
     const bool single = rows.size() <= kSingleMessages;
     for (OutboxRow& row : rows) {
@@ -100,21 +101,28 @@ void Lane::start(std::vector<OutboxRow> rows) {
         scans_->patterns.insert(scans_->patterns.end(), copy.patterns.begin(), copy.patterns.end());
         copy.patterns.clear();
         copy.everything = false;
-        named->merge(std::move(copy));
+        named_->merge(std::move(copy));
         if (single || messages_.empty() || messages_.back().names() >= kNamesPerMessage) {
             messages_.push_back(std::move(row.notice));
         } else {
             messages_.back().merge(std::move(row.notice));
         }
     }
-    named->deduplicate();
+    named_->deduplicate();
     scans_->deduplicate();
     if (!single) {
         for (redis::Notice& message : messages_)
             message.deduplicate();
     }
     stage_ = Stage::kDeleting;
-    deletion_.start(std::move(named));
+    deletion_.start(named_);
+}
+
+void Lane::begin(TimePoint now) {
+    must_repeat_ = false;
+    stage_ = Stage::kDeleting;
+    deletion_.start(named_);
+    deletion_.step(now);
 }
 
 void Lane::step(redis::Publisher& publisher, TimePoint now) {
@@ -122,9 +130,10 @@ void Lane::step(redis::Publisher& publisher, TimePoint now) {
         deletion_.step(now);
         if (deletion_.progress() != redis::Progress::kDone) return;
         deletion_.reset();
-        if (scans_ && !scans_->empty()) {
+        if (must_repeat_) return begin(now);
+        if (stage_ == Stage::kDeleting && !scans_->empty()) {
             stage_ = Stage::kScanning;
-            deletion_.start(std::exchange(scans_, nullptr));
+            deletion_.start(scans_);
             deletion_.step(now);
             return;
         }
@@ -135,12 +144,15 @@ void Lane::step(redis::Publisher& publisher, TimePoint now) {
         stage_ = Stage::kPublishing;
         publisher.step(now);
     }
+    if (stage_ == Stage::kPublishing && must_repeat_) return begin(now);
     if (stage_ == Stage::kPublishing && publisher.acknowledged() >= last_message_)
         stage_ = Stage::kAcknowledged;
 }
 
 void Lane::finish() noexcept {
     ids_.clear();
+    named_.reset();
+    scans_.reset();
     stage_ = Stage::kIdle;
 }
 
@@ -159,19 +171,28 @@ PushSession::PushSession(pg::RedisSettings settings, std::int32_t place)
         report_.rows_sent = before_.rows_sent;
         report_.compactions = before_.compactions;
     }
+    if (settings_.queues) queues_.emplace(*client_, layout_);
     if (settings_.subscribe && !settings_.channel.empty()) {
         // Whatever was told while nobody listened is not known: when it begins, each time.
         redis::Listener listener;
         listener.subscribed = [this] { inbox_.forget_everything(); };
         listener.lost = [this] { inbox_.forget_everything(); };
         listener.message = [this](std::string_view, std::string_view message) { inbox_.add(message); };
-        subscriber_ = redis::Subscriber::make(options_of(settings_), {settings_.channel}, std::move(listener));
+        subscriber_ =
+            redis::Subscriber::make(options_of(settings_), {settings_.channel}, std::move(listener));
     }
 }
 
 PushSession::~PushSession() {
-    client_->close(std::chrono::steady_clock::now());
-    if (subscriber_) subscriber_->close(std::chrono::steady_clock::now());
+    const TimePoint now = std::chrono::steady_clock::now();
+    try {
+        // The next one goes on counting from there.
+        report(now);
+    } catch (const std::exception&) {
+        // No memory: then from where it was a second ago.
+    }
+    client_->close(now);
+    if (subscriber_) subscriber_->close(now);
 }
 
 std::vector<const redis::Driven*> PushSession::driven() const {
@@ -181,19 +202,24 @@ std::vector<const redis::Driven*> PushSession::driven() const {
 }
 
 TimePoint PushSession::next_deadline() const noexcept {
-    TimePoint deadline = std::min({client_->next_deadline(), turn_at_, quick_.deletion().next_deadline(),
-                                   scanning_.deletion().next_deadline()});
+    TimePoint deadline = std::min(client_->next_deadline(), turn_at_);
     if (subscriber_) deadline = std::min(deadline, subscriber_->next_deadline());
-    if (publisher_) deadline = std::min({deadline, publisher_->next_deadline(), filler_->next_deadline()});
+    if (queues_) deadline = std::min(deadline, queues_->next_deadline());
+    if (publisher_ && redis_last_) {
+        deadline = std::min({deadline, publisher_->next_deadline(), filler_->next_deadline(),
+                             quick_.deletion().next_deadline(), scanning_.deletion().next_deadline()});
+    }
     return deadline;
 }
 
 void PushSession::service(std::span<const redis::Ready> ready, TimePoint now) {
     client_->service(ready, now);
     if (subscriber_) subscriber_->service(ready, now);
-    if (!publisher_) {
+    if (queues_) queues_->step(now);
+    look_at_connections(now);
+    if (!redis_last_) {
         ask_for_sequence(now);
-    } else {
+    } else if (publisher_) {
         filler_->step(now);
         // No deletion before a value that was lost is fenced off.
         if (filler_->is_open()) {
@@ -204,6 +230,18 @@ void PushSession::service(std::span<const redis::Ready> ready, TimePoint now) {
         // What has just been submitted goes at once.
         client_->service({}, now);
     }
+}
+
+/// Behind a new connection there may be a server that has lost its newest state, or another one with an older state: it has to show what it knows,
+/// and what was under way is done again.
+void PushSession::look_at_connections(TimePoint now) {
+    const std::uint64_t connections = client_->status(now).connections;
+    if (connections == connections_) return;
+    connections_ = connections;
+    redis_last_.reset();
+    is_checked_ = false;
+    quick_.repeat();
+    scanning_.repeat();
 }
 
 /// The last number that Redis knows, where it does: it may be above what was sent, but never below what a consumer has seen.
@@ -227,12 +265,13 @@ void PushSession::ask_for_sequence(TimePoint now) {
 
 bool PushSession::wants_turn(TimePoint now) const noexcept {
     if (now >= turn_at_) return true;
-    const bool any_done = quick_.stage() == Lane::Stage::kAcknowledged ||
-                          scanning_.stage() == Lane::Stage::kAcknowledged;
+    const bool any_done =
+        quick_.stage() == Lane::Stage::kAcknowledged || scanning_.stage() == Lane::Stage::kAcknowledged;
     const bool any_offered = pg::region().offers().any() && publisher_ && filler_->is_open() &&
                              quick_.stage() != Lane::Stage::kDeleting;
-    return any_done || any_offered || (hungry_ && (publisher_ ? quick_.stage() == Lane::Stage::kIdle
-                                               : redis_last_.has_value()));
+    const bool may_read = redis_last_ && client_->can_take(now) && quick_.stage() == Lane::Stage::kIdle;
+    return any_done || any_offered || (redis_last_ && !is_checked_) ||
+           (queues_ && queues_->wants_turn(now)) || (hungry_ && may_read);
 }
 
 std::vector<std::int64_t> PushSession::being_sent() const {
@@ -242,16 +281,19 @@ std::vector<std::int64_t> PushSession::being_sent() const {
 }
 
 void PushSession::turn(TimePoint now) {
-    if (now >= turn_at_) hungry_ = true;
+    if (now >= turn_at_) expect_rows();
     turn_at_ = now + kPoll;
+    if (queues_) queues_->turn(now);
     if (!state_known_) {
         state_ = pg::pg_call([] { return read_push_state(); });
         state_known_ = true;
     }
     see_to_completeness();
+    check_sequence();
     if (!publisher_ && redis_last_) {
-        // Where Redis knows none, it has lost it, or is another one: then a number that nobody has seen, which leaves a gap.
-        const std::uint64_t last = *redis_last_ != 0 ? *redis_last_ : state_.reserved;
+        // Where Redis does not know its number, it has lost it, or is another one: then a number that nobody has seen, which leaves a gap.
+        const bool is_known = *redis_last_ != 0 && *redis_last_ >= state_.sent;
+        const std::uint64_t last = is_known ? *redis_last_ : state_.reserved;
         publisher_.emplace(*client_, layout_, last);
         ++state_.generation;
         pg::pg_call([this] { write_push_state(state_); });
@@ -261,16 +303,34 @@ void PushSession::turn(TimePoint now) {
     const std::vector<std::int64_t> sent = being_sent();
     for (Lane* lane : {&quick_, &scanning_}) {
         if (lane->stage() != Lane::Stage::kAcknowledged) continue;
-        pg::pg_call([&] { delete_from_outbox(lane->ids()); });
+        pg::pg_call([&] {
+            remember_sent(publisher_->acknowledged());
+            delete_from_outbox(lane->ids());
+        });
         report_.rows_sent += lane->ids().size();
         lane->finish();
     }
-    if (publisher_ && client_->can_take(now)) {
+    if (publisher_ && redis_last_ && client_->can_take(now)) {
         offer_values(now);
         read_rows(sent);
     } else {
         compact(now);
     }
+}
+
+/// A server that knows an older number than the last that was acknowledged has lost what came after it, and may have again what was deleted then.
+void PushSession::check_sequence() {
+    if (!redis_last_ || is_checked_) return;
+    if (*redis_last_ < (publisher_ ? publisher_->acknowledged() : state_.sent)) {
+        pg::pg_call([] {
+            ereport(
+                LOG,
+                (errmsg("Redis has lost what it was told, and is told that everything may have changed")));
+            add_everything_to_outbox();
+        });
+    }
+    is_checked_ = true;
+    hungry_ = true;
 }
 
 /// What was invalidated while nobody kept it for Redis is not known: everything may have been. It is told at once, and again when those are over who looked whether
@@ -315,8 +375,8 @@ void PushSession::look_for_settled() {
     candidate_.id = pg::pg_call([] { return newest_outbox_id(); });
     // Sessions count themselves before they take a number, so nobody who has one is left; but those of prepared transactions have gone, and so may have
     // those who began before this did, uncounted.
-    candidate_.is_settled = max_prepared_xacts == 0 && pg::region().pushers().writers(place_) == 0 &&
-                            oldest_active() >= born_;
+    candidate_.is_settled =
+        max_prepared_xacts == 0 && pg::region().pushers().writers(place_) == 0 && oldest_active() >= born_;
 }
 
 void PushSession::reserve(std::size_t messages) {
@@ -332,7 +392,8 @@ void PushSession::reserve(std::size_t messages) {
 /// keys out of the sets that they are put into.
 void PushSession::offer_values(TimePoint now) {
     const auto is_naming = [](const Lane& lane) { return lane.stage() == Lane::Stage::kDeleting; };
-    if (!pg::region().offers().any() || !filler_->is_open() || is_naming(quick_) || is_naming(scanning_)) return;
+    if (!pg::region().offers().any() || !filler_->is_open() || is_naming(quick_) || is_naming(scanning_))
+        return;
     std::vector<std::string> keys;
     keys.reserve(core::Offers::kBytes / 16);
     pg::region().offers().take(MyDatabaseId, [&keys](std::string_view key) {
@@ -399,7 +460,7 @@ void PushSession::report(TimePoint now) {
     std::string error = status.last_error;
     for (const std::string* each :
          {&quick_.deletion().last_error(), &scanning_.deletion().last_error(),
-          publisher_ ? &publisher_->last_error() : &error}) {
+          publisher_ ? &publisher_->last_error() : &error, queues_ ? &queues_->last_error() : &error}) {
         if (error.empty()) error = *each;
     }
     copy_text(report_.last_error, error);
@@ -410,7 +471,8 @@ void PushSession::report(TimePoint now) {
     report_.last_error_at = status.last_error.empty() ? 0 : clock - ago(status.last_error_at);
     report_.up_since = status.state == redis::State::kUp ? clock - ago(status.up_since) : 0;
     report_.sequence = publisher_ ? publisher_->acknowledged() : 0;
-    report_.keys_deleted = before_.keys_deleted + quick_.deletion().deleted() + scanning_.deletion().deleted();
+    report_.keys_deleted =
+        before_.keys_deleted + quick_.deletion().deleted() + scanning_.deletion().deleted();
     report_.messages_received = before_.messages_received + inbox_.received();
     report_.listening = subscriber_ && subscriber_->is_subscribed() ? 1 : 0;
     report_.values_put = before_.values_put + (filler_ ? filler_->puts() : 0);

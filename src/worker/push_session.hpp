@@ -18,6 +18,7 @@
 #include "redis/subscriber.hpp"
 #include "worker/inbox.hpp"
 #include "worker/outbox.hpp"
+#include "worker/queue_delivery.hpp"
 
 namespace cache_ext::worker {
 
@@ -36,14 +37,20 @@ public:
 
     void start(std::vector<OutboxRow> rows);
     void step(redis::Publisher& publisher, redis::TimePoint now);
+    /// Redis may have lost what it has done: it deletes once more.
+    void repeat() noexcept { must_repeat_ = stage_ != Stage::kIdle && stage_ != Stage::kAcknowledged; }
     /// Its rows have left the outbox.
     void finish() noexcept;
 
 private:
+    void begin(redis::TimePoint now);
+
     redis::Deletion deletion_;
     Stage stage_ = Stage::kIdle;
     std::vector<std::int64_t> ids_;
+    std::shared_ptr<redis::Notice> named_;
     std::shared_ptr<redis::Notice> scans_;  ///< what all keys are looked through for, after the rest
+    bool must_repeat_ = false;
     std::vector<redis::Notice> messages_;
     std::uint64_t last_message_ = 0;
 };
@@ -66,7 +73,10 @@ public:
     [[nodiscard]] bool wants_turn(redis::TimePoint now) const noexcept;
 
     /// Takes note that there may be something new in the outbox.
-    void expect_rows() noexcept { hungry_ = true; }
+    void expect_rows() noexcept {
+        hungry_ = true;
+        if (queues_) queues_->expect_items();
+    }
 
     /// Looks at the outbox, in a transaction with a snapshot. May raise; then it is to be called again later.
     void turn(redis::TimePoint now);
@@ -78,7 +88,9 @@ public:
     void report(redis::TimePoint now);
 
 private:
+    void look_at_connections(redis::TimePoint now);
     void ask_for_sequence(redis::TimePoint now);
+    void check_sequence();
     void see_to_completeness();
     void see_to_losses();
     void look_for_settled();
@@ -97,11 +109,15 @@ private:
     std::optional<redis::Publisher> publisher_;  ///< once the last message's number is known
     std::optional<redis::Filler> filler_;        ///< likewise
     Lane quick_;
-    Lane scanning_;  ///< for rows because of which all keys are looked through
+    std::optional<QueueDelivery> queues_;  ///< where they are delivered there
+    Lane scanning_;                        ///< for rows because of which all keys are looked through
     PushState state_;
     bool state_known_ = false;
-    bool asking_ = false;                      ///< for the last message's number
-    std::optional<std::uint64_t> redis_last_;  ///< which Redis knows
+    bool asking_ = false;  ///< for the last message's number
+    std::optional<std::uint64_t>
+        redis_last_;           ///< which Redis knows, since the newest connection; until then nothing is sent
+    bool is_checked_ = false;  ///< whether it is the one that it should know
+    std::uint64_t connections_ = 0;  ///< that were made
     bool hungry_ = true;
     redis::TimePoint turn_at_;
     redis::TimePoint compact_at_;

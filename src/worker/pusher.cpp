@@ -12,6 +12,7 @@
 #include "pg/guard.hpp"
 #include "pg/redis_settings.hpp"
 #include "pg/space.hpp"
+#include "pg/wait_set.hpp"
 #include "worker/push_session.hpp"
 #include "worker/warmer.hpp"
 #include "worker/worker.hpp"
@@ -47,6 +48,9 @@ constexpr TimestampTz kRetry = USECS_PER_SEC;
 
 constexpr milliseconds kLookEvery{1000};
 
+/// From one look at the outbox to the next, at least: where many write, each look finds the rows of several, and they need not wake it.
+constexpr std::chrono::microseconds kTurnEvery{300};
+
 /// How often it looks, as it starts, whether it is to send, before it goes again.
 constexpr int kFirstLooks = 5;
 
@@ -55,76 +59,12 @@ constinit TimestampTz away = kRetry;
 constinit bool is_wanted = true;  // another one is to be started when this one has ended
 
 void leave_place(int /*code*/, Datum /*argument*/) noexcept {
-    if (own_place >= 0) 
+    if (own_place >= 0)
         pg::region().pushers().leave(own_place, MyProcPid, GetCurrentTimestamp() + away, is_wanted);
     own_place = -1;
 }
 
 TimePoint now() noexcept { return std::chrono::steady_clock::now(); }
-
-/// The sockets to wait for, and the latch.
-class WaitSet {
-public:
-    WaitSet() = default;
-    WaitSet(const WaitSet&) = delete;
-    WaitSet& operator=(const WaitSet&) = delete;
-    ~WaitSet() {
-        if (set_ != nullptr) FreeWaitEventSet(set_);
-    }
-
-    /// Waits until something is ready, and returns what. `woken`: somebody has set the latch.
-    std::span<const redis::Ready> wait(const std::vector<const redis::Driven*>& all, TimePoint until, bool& woken) {
-        generations_seen_.clear();
-        for (const redis::Driven* each : all)
-            generations_seen_.push_back(each->generation());
-        if (set_ == nullptr || generations_seen_ != generations_) build(all);
-        const auto left = std::chrono::ceil<milliseconds>(until - now());
-        const long most = static_cast<long>(std::clamp<std::int64_t>(left.count(), 0, kLookEvery.count()));
-        const int count = pg::pg_call([&] {
-            return WaitEventSetWait(set_, most, events_.data(), static_cast<int>(events_.size()),
-                                    PG_WAIT_EXTENSION);
-        });
-        ready_.clear();
-        for (int i = 0; i < count; ++i) {
-            const WaitEvent& event = events_[static_cast<std::size_t>(i)];
-            if ((event.events & WL_LATCH_SET) != 0) {
-                woken = true;
-                continue;
-            }
-            ready_.push_back({event.fd, (event.events & WL_SOCKET_READABLE) != 0,
-                              (event.events & WL_SOCKET_WRITEABLE) != 0});
-        }
-        return ready_;
-    }
-
-private:
-    void build(const std::vector<const redis::Driven*>& all) {
-        std::vector<redis::Interest> interests;
-        for (const redis::Driven* each : all)
-            interests.insert(interests.end(), each->interests().begin(), each->interests().end());
-        events_.resize(interests.size() + 2);
-        WaitEventSet* const old = std::exchange(set_, nullptr);
-        set_ = pg::pg_call([&] {
-            if (old != nullptr) FreeWaitEventSet(old);
-            WaitEventSet* made = pg::make_wait_set(static_cast<int>(interests.size()) + 2);
-            AddWaitEventToSet(made, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, nullptr);
-            AddWaitEventToSet(made, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, nullptr, nullptr);
-            for (const redis::Interest& each : interests) {
-                const int events =
-                    (each.read ? WL_SOCKET_READABLE : 0) | (each.write ? WL_SOCKET_WRITEABLE : 0);
-                if (events != 0) AddWaitEventToSet(made, static_cast<uint32>(events), each.fd, nullptr, nullptr);
-            }
-            return made;
-        });
-        generations_ = generations_seen_;
-    }
-
-    WaitEventSet* set_ = nullptr;
-    std::vector<std::uint64_t> generations_;
-    std::vector<std::uint64_t> generations_seen_;
-    std::vector<WaitEvent> events_;
-    std::vector<redis::Ready> ready_;
-};
 
 /// Runs `body` in a transaction. False: it failed, which the log tells, and nothing of it was done.
 template <class Body>
@@ -202,8 +142,9 @@ enum class End : std::uint8_t { kSettings, kFailure, kWanted };
 /// Sends until the settings change, something fails, or somebody wants the database for himself.
 End run(pg::RedisSettings settings, SettingsWatch& watch) {
     PushSession session(std::move(settings), own_place);
-    WaitSet set;
+    pg::WaitSet set;
     TimePoint look_at{};
+    TimePoint turned_at{};
     std::span<const redis::Ready> ready;
     for (;;) {
         pg::pg_call([] {
@@ -212,8 +153,17 @@ End run(pg::RedisSettings settings, SettingsWatch& watch) {
         });
         session.service(ready, now());
         if (session.wants_turn(now())) {
-            if (!in_transaction("cache_ext: sending invalidations to Redis", [&] { session.turn(now()); }))
-                return End::kFailure;
+            const auto since = std::chrono::duration_cast<std::chrono::microseconds>(now() - turned_at);
+            if (since < kTurnEvery) pg_usleep(static_cast<long>((kTurnEvery - since).count()));
+            turned_at = now();
+            // Changed settings are noticed as the transaction begins, and hold for what it sends.
+            bool changed = false;
+            const bool done = in_transaction("cache_ext: sending invalidations to Redis", [&] {
+                changed = watch.changed();
+                if (!changed) session.turn(now());
+            });
+            if (!done) return End::kFailure;
+            if (changed) return End::kSettings;
             session.service({}, now());
         }
         if (session.has_mail() &&
@@ -233,7 +183,7 @@ End run(pg::RedisSettings settings, SettingsWatch& watch) {
             continue;
         }
         bool woken = false;
-        ready = set.wait(session.driven(), std::min(session.next_deadline(), look_at), woken);
+        ready = set.wait(session.driven(), std::min(session.next_deadline(), look_at), kLookEvery, woken);
         if (woken) session.expect_rows();
     }
 }
@@ -258,6 +208,7 @@ void push() {
     int looks = 0;
     for (;;) {
         pg::RedisSettings settings;
+        pg::region().pushers().doubt(own_place);
         switch (look_at_settings(settings)) {
             case Look::kFailed:
                 nap();
@@ -270,6 +221,7 @@ void push() {
                     continue;
                 }
                 is_wanted = false;
+                away = 0;
                 return;
             case Look::kOn:
                 looks = kFirstLooks;
@@ -313,9 +265,8 @@ void start_pusher(Oid database) noexcept {
     try {
         pg::pg_call([database] {
             if (!launch(database))
-                ereport(LOG,
-                        (errmsg("could not start a background worker to send invalidations to Redis"),
-                         errhint("You may need to increase max_worker_processes.")));
+                ereport(LOG, (errmsg("could not start a background worker to send invalidations to Redis"),
+                              errhint("You may need to increase max_worker_processes.")));
         });
     } catch (...) {
     }
@@ -326,6 +277,12 @@ void start_pusher(Oid database) noexcept {
 void ensure_pusher() noexcept {
     if (!pg::attached() || RecoveryInProgress() || !pg::pushes_to_redis()) return;
     if (pg::region().pushers().latch_of(MyDatabaseId) < 0) start_pusher(MyDatabaseId);
+}
+
+void want_pusher() noexcept {
+    if (!pg::attached() || RecoveryInProgress() || !pg::pushes_to_redis()) return;
+    pg::region().pushers().want(MyDatabaseId);
+    ensure_pusher();
 }
 
 std::int64_t attend_to_pushers(std::int64_t most_ms) noexcept {

@@ -12,6 +12,9 @@ namespace cache_ext::worker {
 /// Has one started for this database if Redis is to be told of its invalidations and there is none. Needs a transaction; waits for nothing and raises nothing.
 void ensure_pusher() noexcept;
 
+/// The same for who changes the settings, which others see only later: one that finds now that it is not wanted does not count.
+void want_pusher() noexcept;
+
 /// The launcher's part: starts those that have ended though they are wanted. How long to sleep after it, in milliseconds.
 std::int64_t attend_to_pushers(std::int64_t most_ms) noexcept;
 

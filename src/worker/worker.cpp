@@ -1,5 +1,6 @@
 #include "worker/worker.hpp"
 
+#include "api/storage_recompute.hpp"
 #include "api/warm_list.hpp"
 #include "pg/attach.hpp"
 #include "pg/guard.hpp"
@@ -10,6 +11,7 @@
 #include "worker/cleanup.hpp"
 #include "worker/launcher.hpp"
 #include "worker/pusher.hpp"
+#include "worker/queue_keeper.hpp"
 #include "worker/warmer.hpp"
 
 extern "C" {
@@ -40,17 +42,33 @@ constexpr TimestampTz kLook = USECS_PER_SEC;
 constinit bool is_worker = false;
 constinit std::int32_t own_seat = -1;
 
+/// This transaction, once it has committed, makes work for who looks after the storage usage.
+constinit bool storage_wanted = false;
+
 void leave_seat(int /*code*/, Datum /*argument*/) noexcept {
     if (own_seat >= 0) pg::region().duties().leave(own_seat, MyProcPid);
     own_seat = -1;
 }
 
+enum class Task : std::uint8_t {
+    kSweep,  ///< and all that is done then
+    kWarm,
+    kStorage,
+    kKeepQueues,
+};
+
 /// What a worker is started for.
 struct Assignment {
-    core::Duty duty;  ///< where it only warms, no more than the database is known of it
-    bool only_warms;
+    core::Duty duty;  ///< unless it sweeps, no more than the database is known of it
+    Task task;
 };
 static_assert(sizeof(Assignment) <= BGW_EXTRALEN);
+
+void tend_storage() {
+    begin("cache_ext: looking after the storage usage");
+    if (!XactReadOnly) api::tend_storage();
+    commit();
+}
 
 /// What is to be done in the database.
 void work(const Assignment& assignment) {
@@ -61,7 +79,15 @@ void work(const Assignment& assignment) {
     if (space.exists) ensure_pusher();
     commit();
 
-    if (assignment.only_warms) {
+    if (assignment.task == Task::kStorage) {
+        tend_storage();
+        return;
+    }
+    if (assignment.task == Task::kKeepQueues) {
+        if (space.exists) keep_queues();
+        return;
+    }
+    if (assignment.task == Task::kWarm) {
         // Its entries will have to be swept.
         if (space.exists && warm(Warmth::kAll) > 0)
             pg::region().duties().note(id_of(space), duty.database, GetCurrentTimestamp());
@@ -85,6 +111,7 @@ void work(const Assignment& assignment) {
     begin("cache_ext: writing the cleanup log");
     if (!XactReadOnly) write_log(space, Source::kWorker, swept, duration_ms);
     commit();
+    tend_storage();
     (void)warm(Warmth::kStale);
 }
 
@@ -114,8 +141,42 @@ Start launch(std::int32_t seat, const Assignment& assignment, std::int32_t notif
     return Start::kNoSlot;
 }
 
+/// Where nobody else does, a session's commit starts the worker that the storage usage wants, once in a while.
+void start_wanted_for_storage() noexcept {
+    static constinit TimestampTz looked_at = 0;
+    core::StorageBook& book = pg::region().storage();
+    const std::int32_t place = book.place(MyDatabaseId);
+    const TimestampTz now = GetCurrentStatementStartTimestamp();
+    if (!book.wanted(place) || pg::region().duties().launcher().load(std::memory_order_relaxed) != 0 ||
+        (now - looked_at < kLook && now >= looked_at))
+        return;
+    looked_at = now;
+    if (start_for_storage(MyDatabaseId, 0) == Start::kStarted) book.begin_fold(place);
+}
+
+/// A session's end of a transaction that has made work for it.
+void tell_wanted_for_storage(bool committed) noexcept {
+    if (!storage_wanted) return;
+    storage_wanted = false;
+    if (!committed || !pg::attached()) return;
+    core::StorageBook& book = pg::region().storage();
+    book.want(book.place(MyDatabaseId));
+    wake_for_storage();
+}
+
+/// Starts a worker for a task that needs no more than a database.
+Start start_for(Oid database, Task task, std::int32_t notify, BackgroundWorkerHandle** handle) noexcept {
+    const std::int32_t seat = pg::region().duties().take_seat_in(database, GetCurrentTimestamp());
+    if (seat < 0) return Start::kNotNow;
+    Assignment assignment{{}, task};
+    assignment.duty.database = database;
+    return launch(seat, assignment, notify, handle);
+}
+
 /// A session's commit: notes the database if there is something of it in the cache, and starts a worker where nobody else does.
 void on_transaction(XactEvent event, void* /*argument*/) noexcept {
+    if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+        tell_wanted_for_storage(event == XACT_EVENT_COMMIT);
     if (event != XACT_EVENT_PRE_COMMIT || pg::detail::session == nullptr || is_worker || IsParallelWorker())
         return;
     if (pg::pending().has_invalidations()) ensure_pusher();
@@ -123,6 +184,7 @@ void on_transaction(XactEvent event, void* /*argument*/) noexcept {
         pg::detail::disabled->load(std::memory_order_relaxed))
         return;
 
+    start_wanted_for_storage();
     static constinit TimestampTz looked_at = 0;
     static constinit std::uint64_t sets_seen = 0;
     static constinit bool noted = false;
@@ -174,16 +236,31 @@ Start start(std::int32_t place, std::int32_t notify) noexcept {
     core::Duties& duties = pg::region().duties();
     const std::int32_t seat = duties.take_seat(place, GetCurrentTimestamp(), interval());
     if (seat < 0) return Start::kNotNow;
-    return launch(seat, {duties.get(place), false}, notify, nullptr);
+    return launch(seat, {duties.get(place), Task::kSweep}, notify, nullptr);
 }
 
 Start start_warming(Oid database, std::int32_t notify, BackgroundWorkerHandle** handle) noexcept {
-    const std::int32_t seat = pg::region().duties().take_seat_in(database, GetCurrentTimestamp());
-    if (seat < 0) return Start::kNotNow;
-    Assignment assignment{{}, true};
-    assignment.duty.database = database;
-    return launch(seat, assignment, notify, handle);
+    return start_for(database, Task::kWarm, notify, handle);
 }
+
+Start start_queue_keeper() noexcept {
+    if (!pg::attached() || is_worker) return Start::kNotNow;
+    return start_for(MyDatabaseId, Task::kKeepQueues, 0, nullptr);
+}
+
+Start start_for_storage(Oid database, std::int32_t notify) noexcept {
+    return start_for(database, Task::kStorage, notify, nullptr);
+}
+
+void wake_for_storage() noexcept {
+    if (!pg::attached()) return;
+    core::Duties& duties = pg::region().duties();
+    // It may just have gone, and another process have its latch: that one wakes for nothing.
+    if (duties.launcher().load(std::memory_order_relaxed) != 0)
+        SetLatch(&ProcGlobal->allProcs[duties.launcher_process().load(std::memory_order_relaxed)].procLatch);
+}
+
+void want_for_storage() noexcept { storage_wanted = true; }
 
 const char* state() noexcept {
     if (!pg::attached()) return "off";

@@ -32,6 +32,18 @@ Start start(std::int32_t place, std::int32_t notify) noexcept;
 /// Starts a worker that warms a database, whatever is due there; the extension need not be there. `handle`: if given, to be freed, it tells how that goes. Fails as `start`.
 Start start_warming(Oid database, std::int32_t notify, BackgroundWorkerHandle** handle = nullptr) noexcept;
 
+/// Starts a worker that sees to a database's storage usage. Fails as `start`.
+Start start_for_storage(Oid database, std::int32_t notify) noexcept;
+
+/// Wakes whoever starts workers, since this database's storage usage wants one. Neither raises nor waits.
+void wake_for_storage() noexcept;
+
+/// The same once this transaction has committed.
+void want_for_storage() noexcept;
+
+/// Starts a worker that looks after the queues of this session's database. Fails as `start`.
+Start start_queue_keeper() noexcept;
+
 /// The time between two sweeps, in microseconds.
 core::Timestamp interval() noexcept;
 

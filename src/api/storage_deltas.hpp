@@ -1,0 +1,20 @@
+#pragma once
+
+// Writing down what a transaction has changed of the storage usage, as it commits. The rows are inserted without a query, so that no constraint, trigger or policy
+// that somebody gives the table is in the way, and without waiting for anybody. It fails nobody's transaction: what cannot be written down is marked as unknown,
+// in a table or, where even that cannot be, in the region.
+
+#include "api/storage_sums.hpp"
+
+namespace cache_ext::api {
+
+/// Inserts a delta for each sum that is not zero. A WARNING, and marks, where that fails.
+void write_storage_deltas(const StorageSums& sums);
+
+/// Marks the sums of an owner, or of everyone (null), as unknown.
+void write_storage_mark(const std::string_view* owner, const char* reason);
+
+/// Has the background worker look after this database's usage.
+void want_storage_worker() noexcept;
+
+}  // namespace cache_ext::api

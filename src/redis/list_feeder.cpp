@@ -1,0 +1,101 @@
+#include "redis/list_feeder.hpp"
+
+#include <iterator>
+#include <utility>
+
+namespace cache_ext::redis {
+
+namespace {
+
+constexpr milliseconds kRetry{20};
+
+/// What one script is given at most; a single item may be larger.
+constexpr std::size_t kItems = 500;
+constexpr std::size_t kBytes = 512 * 1024;
+
+/// KEYS: the list, the set of what was added. ARGV: how many tokens are to be forgotten, these, then a token and a text for each item. An item is noted after it was added: an
+/// error in between ends the script.
+constexpr std::string_view kScript =
+    "local n = tonumber(ARGV[1]) "
+    "for i = 2, n + 1 do redis.call('SREM', KEYS[2], ARGV[i]) end "
+    "for i = n + 2, #ARGV, 2 do "
+    "if redis.call('SISMEMBER', KEYS[2], ARGV[i]) == 0 then "
+    "redis.call('LPUSH', KEYS[1], ARGV[i + 1]) redis.call('SADD', KEYS[2], ARGV[i]) end end "
+    "return 1";
+
+}  // namespace
+
+void ListFeeder::start(std::vector<ListItem> items) {
+    for (ListItem& item : items) {
+        std::vector<ListItem>& queue = queues_[item.queue].items;
+        queue.push_back(std::move(item));
+    }
+}
+
+void ListFeeder::finish(const std::vector<ListItem>& forgotten) {
+    for (const ListItem& item : forgotten)
+        forgotten_[item.queue].push_back(item.token);
+    added_.clear();
+    refused_.clear();
+}
+
+bool ListFeeder::submit(const std::string& name, Queue& queue, TimePoint now) {
+    const std::string list = layout_.queue_key(name);
+    const std::string sent = layout_.sent_key(name);
+    std::vector<std::string> forgotten;
+    if (const auto found = forgotten_.find(name); found != forgotten_.end()) forgotten = found->second;
+    const std::string count = std::to_string(forgotten.size());
+    std::vector<std::string_view> words{"EVAL", kScript, "2", list, sent, count};
+    words.insert(words.end(), forgotten.begin(), forgotten.end());
+    std::size_t items = 0;
+    for (std::size_t bytes = 0; items < queue.items.size() && items < kItems && bytes < kBytes; ++items) {
+        words.insert(words.end(), {queue.items[items].token, queue.items[items].text});
+        bytes += queue.items[items].text.size();
+    }
+    if (!client_.submit(
+            words, list, [this, name](const Reply& reply) { take(name, reply); }, now))
+        return false;
+    queue.sent = items;
+    return true;
+}
+
+void ListFeeder::take(const std::string& name, const Reply& reply) {
+    const auto found = queues_.find(name);
+    if (found == queues_.end()) return;
+    Queue& queue = found->second;
+    const std::size_t sent = std::exchange(queue.sent, 0);
+    if (!reply.ok()) {
+        queue.failed = true;
+        last_error_ = reply.text;
+        // The list is something else, say. What was sent before the one that is refused is known there.
+        queue.refuses = reply.verdict == Verdict::kPermanent;
+        return;
+    }
+    const auto end = queue.items.begin() + static_cast<std::ptrdiff_t>(sent);
+    added_.insert(added_.end(), std::make_move_iterator(queue.items.begin()), std::make_move_iterator(end));
+    queue.items.erase(queue.items.begin(), end);
+    forgotten_.erase(name);
+}
+
+void ListFeeder::step(TimePoint now) {
+    if (retry_at_ != kNever) {
+        if (now < retry_at_) return;
+        retry_at_ = kNever;
+    }
+    for (auto at = queues_.begin(); at != queues_.end();) {
+        auto& [name, queue] = *at;
+        if (queue.refuses) refused_.insert(name);
+        if (queue.refuses || queue.items.empty()) {
+            at = queues_.erase(at);
+            continue;
+        }
+        // One at a time, so that the order is kept whatever is lost.
+        if (queue.sent == 0) {
+            const bool is_patient = std::exchange(queue.failed, false);
+            if (is_patient || !client_.can_take(now) || !submit(name, queue, now)) retry_at_ = now + kRetry;
+        }
+        ++at;
+    }
+}
+
+}  // namespace cache_ext::redis

@@ -1,0 +1,70 @@
+#pragma once
+
+// Adds items to lists, as LPUSH does, each once and in order: what has to be sent again, since no answer came, is refused by a script in Redis that knows what it has added. It knows that
+// of an item until it is told that nobody will send it any more.
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "redis/client.hpp"
+#include "redis/layout.hpp"
+
+namespace cache_ext::redis {
+
+struct ListItem {
+    std::int64_t id = 0;
+    std::string queue;
+    std::string token;  ///< of no other item, ever
+    std::string text;
+};
+
+/// Belongs to the client's thread. Once it has sent something, it must outlive the client's `close`.
+class ListFeeder {
+public:
+    ListFeeder(Client& client, const Layout& layout) : client_(client), layout_(layout) {}
+    ListFeeder(const ListFeeder&) = delete;
+    ListFeeder& operator=(const ListFeeder&) = delete;
+
+    /// Takes items, in the order of each queue; only when it is done with what it had.
+    void start(std::vector<ListItem> items);
+
+    /// Sends what it can: after `start`, after the client's `service`, and at `next_deadline`.
+    void step(TimePoint now);
+
+    /// Each item was added, or its queue refuses: `refused`.
+    [[nodiscard]] bool is_done() const noexcept { return queues_.empty(); }
+    [[nodiscard]] const std::vector<ListItem>& added() const noexcept { return added_; }
+    [[nodiscard]] const std::set<std::string>& refused() const noexcept { return refused_; }
+    [[nodiscard]] const std::string& last_error() const noexcept { return last_error_; }
+
+    /// These will never be sent again, and nothing of the last start is of interest any more.
+    void finish(const std::vector<ListItem>& forgotten);
+
+    [[nodiscard]] TimePoint next_deadline() const noexcept { return retry_at_; }
+
+private:
+    struct Queue {
+        std::vector<ListItem> items;  ///< not added yet
+        std::size_t sent = 0;         ///< of these, under way
+        bool failed = false;
+        bool refuses = false;
+    };
+
+    bool submit(const std::string& name, Queue& queue, TimePoint now);
+    void take(const std::string& name, const Reply& reply);
+
+    Client& client_;
+    const Layout& layout_;
+    std::map<std::string, Queue, std::less<>> queues_;
+    std::map<std::string, std::vector<std::string>, std::less<>>
+        forgotten_;  ///< tokens, that Redis is still to forget
+    std::vector<ListItem> added_;
+    std::set<std::string> refused_;
+    TimePoint retry_at_ = kNever;
+    std::string last_error_;
+};
+
+}  // namespace cache_ext::redis

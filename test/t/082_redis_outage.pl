@@ -1,0 +1,104 @@
+# While Redis is away nobody waits for it and nothing spins, and what is to be told stays bounded.
+use strict;
+use warnings FATAL => 'all';
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use RedisServer;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+if (my $why = RedisServer::missing()) { plan skip_all => $why; }
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'cache_ext'\nfsync = off\nautovacuum = off");
+$node->start;
+my $redis = RedisServer->new->start->start_proxy;
+my $client = $redis->client;
+sub run { return $node->safe_psql('postgres', $_[0]); }
+run("CREATE EXTENSION cache_ext; CREATE TABLE item (id int PRIMARY KEY, n int); INSERT INTO item SELECT i, 0 FROM generate_series(1, 1000) i;
+    SELECT watch_table('item', ARRAY['item:{id}']); SELECT update_redis_settings(jsonb_build_object('redis_url', '" . $redis->proxy_url . "', 'redis_enabled', true))");
+my $idle = q(SELECT complete AND NOT EXISTS (SELECT FROM cache_ext_internal.redis_outbox) FROM cache_ext_internal.redis_state);
+ok($node->poll_query_until('postgres', $idle), 'all is well');
+
+# --- nobody waits --------------------------------------------------------------------------------------------
+
+my $dir = PostgreSQL::Test::Utils::tempdir;
+append_to_file("$dir/write.sql", "\\set id random(1, 1000)\nUPDATE item SET n = n + 1 WHERE id = :id;\n");
+
+# Milliseconds of transactions, sorted.
+sub latencies {
+    my ($name) = @_;
+    IPC::Run::run([ 'pgbench', '-n', '-c', 1, '-T', 3, '-R', 300, '-l', "--log-prefix=$dir/$name", '-f', "$dir/write.sql", '-h', $node->host, '-p', $node->port, 'postgres' ],
+        '>', \my $out, '2>', \my $err) or die 'pgbench failed';
+    # The third column with its delay behind the schedule taken off.
+    my @ms = map { my @c = split; ($c[2] - $c[6]) / 1000 } map { split /\n/, slurp_file($_) } glob "$dir/$name.*";
+    return sort { $a <=> $b } @ms;
+}
+sub centile { my ($p, @sorted) = @_; return $sorted[ $#sorted * $p / 100 ]; }
+
+# Seconds of processor time that the pusher has taken.
+sub effort {
+    my $pid = run(q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'cache_ext pusher'));
+    my @stat = split ' ', slurp_file("/proc/$pid/stat") =~ s/^.*\) //r;
+    return ($stat[11] + $stat[12]) / 100;
+}
+
+my @well = latencies('well');
+my %away = (
+    'held by a proxy' => [ sub { $redis->proxy('hold') }, sub { $redis->proxy('pass') } ],
+    'stopped' => [ sub { $redis->signal('STOP') }, sub { $redis->signal('CONT') } ],
+    'gone' => [ sub { $redis->stop('KILL') }, sub { $redis->start } ],
+    'full' => [ sub { $redis->do('CONFIG', 'SET', 'maxmemory', '1kb') }, sub { $redis->do('CONFIG', 'SET', 'maxmemory', 0) } ],
+);
+for my $kind (sort keys %away) {
+    $away{$kind}[0]->();
+    my $began = effort();
+    my @ms = latencies($kind =~ s/ /_/gr);
+    my $effort = effort() - $began;
+    note sprintf 'Redis %s: median %.2f ms, p99 %.2f ms, longest %.2f ms; well: %.2f, %.2f, %.2f; the pusher worked for %.2f s of 3', $kind,
+      (map { centile(50, @$_), centile(99, @$_), $_->[-1] } \@ms, \@well), $effort;
+    cmp_ok(centile(50, @ms), '<', 3 * centile(50, @well) + 1, "nobody waits for a Redis that is $kind: median");
+    cmp_ok(centile(99, @ms), '<', 100, 'nor now and then: p99 is below any time-out');
+    cmp_ok($effort, '<', 1, 'and the pusher does not spin');
+    $away{$kind}[1]->();
+    ok($node->poll_query_until('postgres', $idle), 'when it is there again, it is told');
+}
+
+# --- what waits is bounded ---------------------------------------------------------------------------------------
+
+$client = $redis->client;
+my $many = q(DO $$ BEGIN FOR i IN %d .. %d LOOP PERFORM invalidate_cache_key('db_query:' || i); COMMIT; END LOOP; END $$);
+sub put { $client->do('MSET', map { ($_, 'x') } @_); }
+put((map { "db_query:$_" } 1 .. 4000), 'db_query:kept', 'foreign');
+$redis->proxy('hold');
+run(sprintf $many, 1, 4000);
+ok($node->poll_query_until('postgres', 'SELECT count(*) < 2000 FROM cache_ext_internal.redis_outbox'), 'many rows become few');
+is(run(q(SELECT count(DISTINCT key), bool_or(everything) FROM cache_ext_internal.redis_outbox, unnest(keys) key)), '4000|f', 'that say the same');
+$redis->proxy('pass');
+ok($node->poll_query_until('postgres', $idle), 'which is told later');
+is($client->do('EXISTS', map { "db_query:$_" } 1 .. 4000), 0, 'so all of these keys are gone');
+is($client->do('EXISTS', 'db_query:kept', 'foreign'), 2, 'and no other');
+cmp_ok(run('SELECT compactions FROM cache_redis_status'), '>', 0, 'it is counted');
+
+run(q(SELECT update_redis_settings('{"redis_max_backlog": 1000}')));
+$node->poll_query_until('postgres', $idle);
+put((map { "db_query:$_" } 1 .. 4000), 'db_query:kept', 'foreign');
+$redis->proxy('hold');
+run(sprintf $many, 1, 3000);
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 1 AND bool_and(everything) FROM cache_ext_internal.redis_outbox'), 'more than cache_ext.redis_max_backlog become one "everything"')
+  or diag(run('SELECT count(*), count(*) FILTER (WHERE everything) FROM cache_ext_internal.redis_outbox'));
+my $listener = $redis->client;
+$listener->do('SUBSCRIBE', 'cache_ext:invalidate');
+$redis->proxy('pass');
+ok($node->poll_query_until('postgres', $idle), 'which is told');
+like(join("\n", $listener->messages(1, 5)), qr/"all": true/, 'as that');
+is($client->do('EXISTS', (map { "db_query:$_" } 1 .. 4000), 'db_query:kept'), 0, 'nothing of the cache is left');
+is($client->do('EXISTS', 'foreign'), 1, 'but what is not the cache\'s');
+my @log = grep { /LOG:.*[Rr]edis/ && !/LOG:  statement:/ } split /\n/, slurp_file($node->logfile);
+cmp_ok(scalar(@log), '<', 60, 'the log says little of it all') or diag(join "\n", @log[ 0 .. 20 ]);
+
+$node->stop;
+done_testing();
