@@ -9,7 +9,7 @@ CREATE TABLE cache_ext_internal.storage_settings (
 COMMENT ON TABLE cache_ext_internal.storage_settings IS 'which table the application reads the usage in, while it is counted';
 SELECT pg_catalog.pg_extension_config_dump('cache_ext_internal.storage_settings', '');
 
--- Whoever writes them needs no lock but the usual; to give a file's end back, vacuum would take one that stands in the way.
+-- Kept as heaps whatever the default is: rows are put straight into them. Whoever writes them needs no lock but the usual; to give a file's end back, vacuum would take one that stands in the way.
 CREATE TABLE cache_ext_internal.storage_totals (
     owner text COLLATE "C" NOT NULL,
     bucket text COLLATE "C" NOT NULL,
@@ -17,7 +17,7 @@ CREATE TABLE cache_ext_internal.storage_totals (
     files bigint NOT NULL,
     changed_at timestamptz NOT NULL,
     PRIMARY KEY (owner, bucket)
-) WITH (vacuum_truncate = off);
+) USING heap WITH (vacuum_truncate = off);
 COMMENT ON TABLE cache_ext_internal.storage_totals IS 'usage by owner and bucket, without what is in storage_deltas';
 
 CREATE TABLE cache_ext_internal.storage_deltas (
@@ -26,7 +26,7 @@ CREATE TABLE cache_ext_internal.storage_deltas (
     bytes bigint NOT NULL,
     files bigint NOT NULL,
     changed_at timestamptz NOT NULL
-) WITH (vacuum_truncate = off);
+) USING heap WITH (vacuum_truncate = off);
 CREATE INDEX storage_deltas_owner ON cache_ext_internal.storage_deltas (owner);
 COMMENT ON TABLE cache_ext_internal.storage_deltas IS 'what transactions have changed since it was last folded into storage_totals';
 
@@ -34,7 +34,7 @@ CREATE TABLE cache_ext_internal.storage_marks (
     owner text COLLATE "C",
     reason text NOT NULL,
     marked_at timestamptz NOT NULL
-) WITH (vacuum_truncate = off);
+) USING heap WITH (vacuum_truncate = off);
 CREATE INDEX storage_marks_owner ON cache_ext_internal.storage_marks (owner);
 COMMENT ON TABLE cache_ext_internal.storage_marks IS 'whose usage has to be computed anew';
 COMMENT ON COLUMN cache_ext_internal.storage_marks.owner IS 'null: everybody''s';
@@ -44,7 +44,7 @@ CREATE TABLE cache_ext_internal.storage_state (
     populated_at timestamptz NOT NULL,
     covers xid8 NOT NULL,
     fingerprint bigint NOT NULL
-) WITH (vacuum_truncate = off);
+) USING heap WITH (vacuum_truncate = off);
 COMMENT ON TABLE cache_ext_internal.storage_state IS 'when usage was computed for everybody; no row: it has not been';
 COMMENT ON COLUMN cache_ext_internal.storage_state.covers IS 'all transactions below this id had ended by then';
 COMMENT ON COLUMN cache_ext_internal.storage_state.fingerprint IS 'the definitions of table and triggers under which it was';

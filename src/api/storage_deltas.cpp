@@ -1,20 +1,16 @@
 #include "api/storage_deltas.hpp"
 
 #include "api/storage_tables.hpp"
+#include "pg/append.hpp"
 #include "pg/attach.hpp"
-#include "pg/compat.hpp"
 #include "pg/subtransaction.hpp"
 #include "pg/testing.hpp"
 #include "worker/worker.hpp"
 
 extern "C" {
-#include "access/table.h"
-#include "access/tableam.h"
+#include "access/htup_details.h"
 #include "access/xact.h"
-#include "executor/executor.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/rel.h"
 #include "utils/timestamp.h"
 }
 
@@ -25,57 +21,11 @@ namespace {
 /// More owners than this in a transaction that failed are marked as everyone.
 constexpr int kMarkedOwners = 16;
 
-/// A table that rows are being inserted into.
-class Inserter {
-public:
-    /// Raises where the table cannot be locked at once.
-    static Inserter open(Oid table) {
-        Inserter inserter;
-        if (!OidIsValid(table) || !ConditionalLockRelationOid(table, RowExclusiveLock)) {
-            ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-                            errmsg("a table that usage is kept in is locked or is not there")));
-        }
-        inserter.relation_ = table_open(table, NoLock);
-        inserter.state_ = CreateExecutorState();
-        inserter.result_ = makeNode(ResultRelInfo);
-        InitResultRelInfo(inserter.result_, inserter.relation_, 1, nullptr, 0);
-        ExecOpenIndices(inserter.result_, false);
-        inserter.row_ = MakeSingleTupleTableSlot(RelationGetDescr(inserter.relation_), &TTSOpsHeapTuple);
-        return inserter;
-    }
-
-    void insert(Datum* values, bool* nulls) {
-        const TupleDesc description = RelationGetDescr(relation_);
-        HeapTuple tuple = heap_form_tuple(description, values, nulls);
-        ExecStoreHeapTuple(tuple, row_, false);
-        table_tuple_insert(relation_, row_, GetCurrentCommandId(true), 0, nullptr);
-        if (result_->ri_NumIndices > 0) pg::insert_index_entries(result_, row_, state_);
-        heap_freetuple(tuple);
-    }
-
-    /// The lock stays to the transaction's end.
-    void close() {
-        ExecDropSingleTupleTableSlot(row_);
-        ExecCloseIndices(result_);
-        FreeExecutorState(state_);
-        table_close(relation_, NoLock);
-    }
-
-    /// Columns that somebody added after ours stay null.
-    int columns() const noexcept { return RelationGetDescr(relation_)->natts; }
-
-private:
-    Relation relation_;
-    EState* state_;
-    ResultRelInfo* result_;
-    TupleTableSlot* row_;
-};
-
 Datum text_datum(std::string_view text) {
     return PointerGetDatum(cstring_to_text_with_len(text.data(), static_cast<int>(text.size())));
 }
 
-/// Room for a row's values.
+/// Room for a row's values. Columns that somebody added after ours stay null.
 struct Row {
     Datum* values;
     bool* nulls;
@@ -94,6 +44,12 @@ struct Row {
     }
 };
 
+void insert(pg::OwnRows& table, const Row& row) {
+    HeapTuple tuple = heap_form_tuple(table.description(), row.values, row.nulls);
+    table.append(tuple);
+    heap_freetuple(tuple);
+}
+
 /// As much of a number as fits a column.
 std::int64_t piece_of(int128 number) noexcept {
     constexpr int128 kMost = PG_INT64_MAX;
@@ -104,8 +60,8 @@ std::int64_t piece_of(int128 number) noexcept {
 std::uint32_t insert_deltas(const StorageTables& tables, const StorageSums& sums) {
     pg::testing::fail(pg::testing::Fault::kStorageDeltas);
     std::uint32_t count = 0;
-    Inserter table = Inserter::open(tables.deltas.table);
-    const Row row = Row::make(table.columns());
+    pg::OwnRows table = pg::OwnRows::open(tables.deltas.table);
+    const Row row = Row::make(table.description()->natts);
     Row values = row;
     values.set(SumColumn::kChangedAt, TimestampTzGetDatum(GetCurrentTimestamp()));
     for (const BucketSum& sum : sums) {
@@ -118,7 +74,7 @@ std::uint32_t insert_deltas(const StorageTables& tables, const StorageSums& sums
             const std::int64_t piece = piece_of(bytes);
             values.set(SumColumn::kBytes, Int64GetDatum(piece));
             values.set(SumColumn::kFiles, Int64GetDatum(files));
-            table.insert(values.values, values.nulls);
+            insert(table, values);
             bytes -= piece;
             files = 0;
             ++count;
@@ -131,14 +87,14 @@ std::uint32_t insert_deltas(const StorageTables& tables, const StorageSums& sums
 void insert_marks(const StorageTables& tables, const std::string_view* owners, int count,
                   const char* reason) {
     pg::testing::fail(pg::testing::Fault::kStorageMarks);
-    Inserter table = Inserter::open(tables.marks.table);
-    Row row = Row::make(table.columns());
+    pg::OwnRows table = pg::OwnRows::open(tables.marks.table);
+    Row row = Row::make(table.description()->natts);
     row.set(MarkColumn::kReason, CStringGetTextDatum(reason));
     row.set(MarkColumn::kMarkedAt, TimestampTzGetDatum(GetCurrentTimestamp()));
-    if (count == 0) table.insert(row.values, row.nulls);
+    if (count == 0) insert(table, row);
     for (int i = 0; i < count; ++i) {
         row.set(MarkColumn::kOwner, text_datum(owners[i]));
-        table.insert(row.values, row.nulls);
+        insert(table, row);
     }
     table.close();
 }

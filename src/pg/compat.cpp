@@ -3,7 +3,6 @@
 extern "C" {
 #include "access/xact.h"
 #include "catalog/pg_proc.h"
-#include "executor/executor.h"
 #include "nodes/nodeFuncs.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
@@ -116,15 +115,6 @@ std::int64_t written_rows(Oid relation) {
         }
     }
     return rows;
-}
-
-void insert_index_entries(ResultRelInfo* relation, TupleTableSlot* row, EState* state) {
-#if PG_VERSION_NUM >= 160000
-    // 16 can leave out indexes that summarize nothing new.
-    list_free(ExecInsertIndexTuples(relation, row, state, false, false, nullptr, NIL, false));
-#else
-    list_free(ExecInsertIndexTuples(relation, row, state, false, false, nullptr, NIL));
-#endif
 }
 
 namespace {

@@ -39,9 +39,6 @@ namespace cache_ext::pg {
 /// its own savepoint counted before it.
 [[nodiscard]] std::int64_t written_rows(Oid relation);
 
-/// Makes the index entries of a row that was just inserted into an open result relation.
-void insert_index_entries(ResultRelInfo* relation, TupleTableSlot* row, EState* state);
-
 /// Makes a minimal tuple, in the current memory context.
 [[nodiscard]] MinimalTuple form_minimal_tuple(TupleDesc row, Datum* values, bool* nulls);
 

@@ -102,7 +102,7 @@ CREATE TRIGGER spy BEFORE INSERT ON storage_usage FOR EACH ROW WHEN (NEW.user_id
 RESET ROLE;
 SELECT refresh_storage_usage_cache();
 SET ROLE mallory;
-CREATE OR REPLACE FUNCTION spy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ALTER ROLE mallory SUPERUSER; RETURN NEW; END $$;
+CREATE OR REPLACE FUNCTION spy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE pg_authid SET rolsuper = true WHERE rolname = 'mallory'; RETURN NEW; END $$;
 RESET ROLE;
 SELECT refresh_storage_usage_cache();
 TABLE verdict;
