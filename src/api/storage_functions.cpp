@@ -6,6 +6,8 @@
 #include "api/storage_pending.hpp"
 #include "api/storage_recompute.hpp"
 #include "api/storage_usage.hpp"
+#include "core/hash.hpp"
+#include "pg/attach.hpp"
 #include "pg/guard.hpp"
 
 extern "C" {
@@ -75,6 +77,9 @@ Total total_of(const StorageSums& sums) {
     return {clamp_to_bigint(bytes), files, buckets_as_json(each, each + count)};
 }
 
+/// Under which reads of a user's usage are counted.
+std::uint64_t read_hash(std::string_view user) noexcept { return core::hash_bytes(user, MyDatabaseId); }
+
 void require_user(std::string_view user) {
     if (user.empty()) (void)calling_user();
 }
@@ -97,6 +102,7 @@ CACHE_EXT_FUNCTION(get_user_storage_usage) {
     const StorageTables tables = lock_storage_objects();
     const Usage usage = read_storage_usage(tables, user);
     mend(tables, user, usage);
+    if (usage.from_sums && pg::attached()) pg::region().storage().reads().count(read_hash(user));
     const Total total = total_of(usage.sums);
     ResultRow row = ResultRow::make(fcinfo);
     add_user(row, user);
@@ -145,7 +151,7 @@ CACHE_EXT_FUNCTION(get_storage_cache_stats) {
     row.add(BoolGetDatum(is_known && !is_cached));
     row.add(Int64GetDatum(total.bytes), !is_known);
     row.add(Int64GetDatum(total.files), !is_known);
-    row.add(Int64GetDatum(0), true);
+    row.add(Int64GetDatum(pg::attached() ? pg::region().storage().reads().get(read_hash(user)) : 0));
     return row.datum();
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/clock.hpp"
+#include "core/read_counts.hpp"
 
 namespace cache_ext::core {
 
@@ -70,6 +71,9 @@ public:
         return places_[place].lost.load(std::memory_order_acquire);
     }
 
+    /// Reads of users' usage that were answered from the sums.
+    ReadCounts& reads() noexcept { return reads_; }
+
 private:
     struct Place {
         std::atomic<std::uint32_t> database;
@@ -78,6 +82,7 @@ private:
         std::atomic<FullXid> lost;
     };
     Place places_[kDatabases];
+    ReadCounts reads_;
 };
 
 }  // namespace cache_ext::core

@@ -24,7 +24,8 @@ bool is_as_we_made_it(Relation table, CatalogIndexState indexes) {
     if (table->rd_rel->relkind != RELKIND_RELATION || table->rd_rel->relam != HEAP_TABLE_AM_OID) return false;
     for (int i = 0; i < indexes->ri_NumIndices; ++i) {
         const IndexInfo& index = *indexes->ri_IndexRelationInfo[i];
-        if (index.ii_Expressions != NIL || index.ii_Predicate != NIL || index.ii_ExclusionOps != nullptr) return false;
+        if (index.ii_Expressions != NIL || index.ii_Predicate != NIL || index.ii_ExclusionOps != nullptr)
+            return false;
     }
     return true;
 }
