@@ -60,8 +60,8 @@ for my $preload (1, 0) {
     my $last = pass_through($node, 10_000);
     cmp_ok($last, '<', 5 * $first + 1, "$as: the last of 250,000 items are as fast as the first");
     note("first 10,000: $first s, last: $last s, size: " . $node->safe_psql('postgres', $size));
-    # As much as three tables take before they are left; all that went through would be more than twice that.
-    cmp_ok($node->safe_psql('postgres', $size), '<', 20_000_000, "$as: and leave little behind");
+    # As much as three tables take before they are left, and what is added until the worker has come; all that went through would be more than 45 MB.
+    cmp_ok($node->safe_psql('postgres', $size), '<', 30_000_000, "$as: and leave little behind");
     cmp_ok($node->safe_psql('postgres', $moves), '>', 0, "$as: what nobody takes is moved out of the way");
 
     # --- a backlog goes likewise: who takes does not look at what is gone, again and again
