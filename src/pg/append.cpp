@@ -40,7 +40,8 @@ Oid find_own_table(const char* name) {
 OwnRows OwnRows::open(Oid oid) {
     OwnRows rows;
     if (!OidIsValid(oid))
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("a table of the extension's is not there")));
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+                        errmsg("a table of the extension's is locked or is not there")));
     // Null: dropped since it was found.
     if (!ConditionalLockRelationOid(oid, RowExclusiveLock) ||
         (rows.table_ = try_table_open(oid, NoLock)) == nullptr) {
