@@ -39,6 +39,8 @@ public:
         link_.service(own.readable, own.writable, now);
         if (link_.is_up() && !is_asked_ && now >= heard_at_ + kSilence)
             is_asked_ = link_.ping_subscribed(now);
+        // What has just been said goes at once: nothing else would call before its answer is overdue.
+        if (link_.is_up()) link_.service(false, false, now);
         interests_.update([this](auto&& see) { see(link_); });
     }
 
