@@ -69,11 +69,6 @@ void Pushers::doubt(std::int32_t place) noexcept {
     places_[place].is_wanted = false;
 }
 
-void Pushers::not_before(std::uint32_t database, Timestamp moment) noexcept {
-    std::lock_guard guard(lock_);
-    if (Place* place = find_or_take(database); place != nullptr) place->not_before = moment;
-}
-
 std::int32_t Pushers::sit_down(std::uint32_t database, std::int32_t pid, std::int32_t latch) noexcept {
     std::lock_guard guard(lock_);
     Place* place = find_or_take(database);

@@ -52,9 +52,6 @@ public:
     /// It is about to look whether it is still wanted.
     void doubt(std::int32_t place) noexcept;
 
-    /// It could not be started, or is not to be for a while: nobody asks before that moment.
-    void not_before(std::uint32_t database, Timestamp moment) noexcept;
-
     /// A pusher is there, which others wake by `latch`. Its place; -1: there is one already, or no room.
     std::int32_t sit_down(std::uint32_t database, std::int32_t pid, std::int32_t latch) noexcept;
 

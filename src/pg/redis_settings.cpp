@@ -143,6 +143,8 @@ std::optional<int> number(const Texts& texts, const char* name) {
 bool pushes_to_redis() noexcept {
     if (!cache.valid) {
         if (!IsTransactionState() || !detail::space_valid || !detail::space.exists) return false;
+        // No subtransaction can be begun then; it is a question about values only, as nothing commits there.
+        if (IsInParallelMode()) return settings::redis_enabled;
         load_safely();
     }
     switch (cache.enabled) {

@@ -30,7 +30,7 @@ struct State {
     std::size_t stamped = 0;  // how many of the pending invalidations have their version
     bool stamped_everything = false;
     bool told_everything = false;  // to the outbox; of the pending invalidations those that are stamped
-    bool has_told = false;         // there is something to send to Redis
+    bool has_told = false;         // there is something to send to Redis: of these, or a value
     bool ending = false;           // pre-commit work is done: what is added now is stamped at once
     bool preparing = false;        // and the end is PREPARE TRANSACTION
     core::Version first_stamp = 0;
@@ -157,12 +157,21 @@ bool put(const PendingSet& set, core::Version birth, core::Timestamp now) noexce
     entry.now = now;
     const core::Put result = store.put(region().base(), session(), entry, quota());
     session().counters.add(result == core::Put::kStored ? core::Counter::kSets : core::Counter::kRefusedSets);
-    if (set.write_through && result == core::Put::kStored) region().offers().add(MyDatabaseId, set.key);
     return result == core::Put::kStored;
 }
 
+/// Likewise, and has it copied to Redis where that is asked for; `told`: somebody is to be woken for it then.
+bool put_through(const PendingSet& set, core::Version birth, core::Timestamp now, bool& told) noexcept {
+    if (!put(set, birth, now)) return false;
+    if (set.write_through) {
+        region().offers().add(MyDatabaseId, set.key);
+        told = true;
+    }
+    return true;
+}
+
 /// Puts one pending set into the region, after the commit. Cannot fail.
-void publish(const State& s, const PendingSet& set, core::Timestamp now) noexcept {
+void publish(State& s, const PendingSet& set, core::Timestamp now) noexcept {
     if (s.pending.invalidated_at(set.scope, set.key, set.tags) > set.sequence) return;
     core::Version birth = set.birth;
     if (set.through_newest != 0) {
@@ -171,7 +180,7 @@ void publish(const State& s, const PendingSet& set, core::Timestamp now) noexcep
         if (s.first_stamp != set.through_newest + 1 || s.last_stamp != s.first_stamp) return;
         birth = s.last_stamp;
     }
-    if (core::after(set.expires_at, set.grace_ms) > now) put(set, birth, now);
+    if (core::after(set.expires_at, set.grace_ms) > now) put_through(set, birth, now, s.has_told);
 }
 
 bool wrote(const State& s) noexcept {
@@ -233,7 +242,7 @@ void on_transaction(XactEvent event, void* /*argument*/) {
                 const core::Timestamp now = GetCurrentTimestamp();
                 s.pending.for_each_set([&](const PendingSet& set) { publish(s, set, now); });
             }
-            if (s.has_told || (detail::session != nullptr && region().offers().any())) wake_pusher();
+            if (s.has_told) wake_pusher();
             finish(s, true);
             break;
         case XACT_EVENT_PREPARE:
@@ -281,8 +290,9 @@ void invalidate(InvalidationKind kind, const core::Scope& scope, std::string_vie
 }
 
 bool publish_now(const PendingSet& set) noexcept {
-    const bool stored = put(set, set.birth, GetCurrentTimestamp());
-    if (stored && set.write_through) wake_pusher();
+    bool told = false;
+    const bool stored = put_through(set, set.birth, GetCurrentTimestamp(), told);
+    if (told) wake_pusher();
     return stored;
 }
 

@@ -267,11 +267,17 @@ bool PushSession::wants_turn(TimePoint now) const noexcept {
     if (now >= turn_at_) return true;
     const bool any_done =
         quick_.stage() == Lane::Stage::kAcknowledged || scanning_.stage() == Lane::Stage::kAcknowledged;
-    const bool any_offered = pg::region().offers().any() && publisher_ && filler_->is_open() &&
-                             quick_.stage() != Lane::Stage::kDeleting;
+    const bool any_offered = may_put(now) && pg::region().offers().any_of(MyDatabaseId);
     const bool may_read = redis_last_ && client_->can_take(now) && quick_.stage() == Lane::Stage::kIdle;
     return any_done || any_offered || (redis_last_ && !is_checked_) ||
            (queues_ && queues_->wants_turn(now)) || (hungry_ && may_read);
+}
+
+/// Whether values can be put: nobody may be taking keys out of the sets that they are put into.
+bool PushSession::may_put(TimePoint now) const noexcept {
+    const auto is_naming = [](const Lane& lane) { return lane.stage() == Lane::Stage::kDeleting; };
+    return publisher_ && redis_last_ && filler_->is_open() && client_->can_take(now) && !is_naming(quick_) &&
+           !is_naming(scanning_);
 }
 
 std::vector<std::int64_t> PushSession::being_sent() const {
@@ -388,12 +394,9 @@ void PushSession::reserve(std::size_t messages) {
     state_ = next;
 }
 
-/// Puts what has been stored since, as this transaction's snapshot sees it. What it does not see is deleted later, by rows that a later snapshot sees; and nobody may be taking
-/// keys out of the sets that they are put into.
+/// Puts what has been stored since, as this transaction's snapshot sees it. What it does not see is deleted later, by rows that a later snapshot sees.
 void PushSession::offer_values(TimePoint now) {
-    const auto is_naming = [](const Lane& lane) { return lane.stage() == Lane::Stage::kDeleting; };
-    if (!pg::region().offers().any() || !filler_->is_open() || is_naming(quick_) || is_naming(scanning_))
-        return;
+    if (!may_put(now)) return;
     std::vector<std::string> keys;
     keys.reserve(core::Offers::kBytes / 16);
     pg::region().offers().take(MyDatabaseId, [&keys](std::string_view key) {

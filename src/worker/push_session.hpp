@@ -94,6 +94,7 @@ private:
     void see_to_completeness();
     void see_to_losses();
     void look_for_settled();
+    [[nodiscard]] bool may_put(redis::TimePoint now) const noexcept;
     void offer_values(redis::TimePoint now);
     void read_rows(const std::vector<std::int64_t>& sent);
     void reserve(std::size_t messages);

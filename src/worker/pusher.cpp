@@ -146,11 +146,16 @@ End run(pg::RedisSettings settings, SettingsWatch& watch) {
     TimePoint look_at{};
     TimePoint turned_at{};
     std::span<const redis::Ready> ready;
+    bool woken = true;
     for (;;) {
-        pg::pg_call([] {
-            ResetLatch(MyLatch);
-            CHECK_FOR_INTERRUPTS();
-        });
+        // Only where it was seen to be set: somebody may have set it since.
+        if (std::exchange(woken, false)) {
+            pg::pg_call([] {
+                ResetLatch(MyLatch);
+                CHECK_FOR_INTERRUPTS();
+            });
+            session.expect_rows();
+        }
         session.service(ready, now());
         if (session.wants_turn(now())) {
             const auto since = std::chrono::duration_cast<std::chrono::microseconds>(now() - turned_at);
@@ -178,13 +183,10 @@ End run(pg::RedisSettings settings, SettingsWatch& watch) {
             if (wanted) return End::kWanted;
         }
         if (watch.changed()) return End::kSettings;
-        if (session.wants_turn(now())) {
-            ready = {};
-            continue;
-        }
-        bool woken = false;
-        ready = set.wait(session.driven(), std::min(session.next_deadline(), look_at), kLookEvery, woken);
-        if (woken) session.expect_rows();
+        // Also where there is more to do at once: what has come in is never left lying.
+        const TimePoint until =
+            session.wants_turn(now()) ? now() : std::min(session.next_deadline(), look_at);
+        ready = set.wait(session.driven(), until, kLookEvery, woken);
     }
 }
 

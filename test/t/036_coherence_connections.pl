@@ -194,7 +194,8 @@ sub hang {
         }
         is($wrong, 0, "hanging commit, $end: neither its effect nor anything stale is served");
         is($served, $rounds, "hanging commit, $end: tags that nobody invalidates are served as before");
-        is($filled, $rounds, "hanging commit, $end: and filled");
+        # But for one that by chance shares a cell of the table of tags with what was invalidated.
+        cmp_ok($filled, '>=', $rounds - 3, "hanging commit, $end: and filled");
         note("hanging commit: of what others invalidated meanwhile, $refilled of $rounds fills were served");
         many($node, 1500, 'v');
         is($session->query_safe(q(SELECT get_cached_data('w'))), '1', "hanging commit, $end: also after many others");

@@ -6,6 +6,7 @@ use lib $FindBin::RealBin;
 use JSON::PP;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use POSIX ();
 use RedisServer;
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -102,6 +103,27 @@ for my $round (1 .. ($ENV{CACHE_EXT_ROUNDS} // 15)) {
 is($kept, 0, 'no value comes after its invalidation, however connections break');
 run(q(SELECT set_cached_data('db_query:last', '1')));
 soon(sub { run(q(SELECT set_cached_data('db_query:last', '1'))); get('db_query:last') eq '1' }, 'values are put again');
+
+# Values that cannot be put wait for nobody: the process that sends does not spin over them, nor over those of a database in which nobody sends.
+sub processor_time { my @stat = split ' ', slurp_file("/proc/$_[0]/stat"); return ($stat[13] + $stat[14]) / POSIX::sysconf(POSIX::_SC_CLK_TCK()); }
+my $sender = run('SELECT pid FROM cache_redis_status');
+$redis->stop('KILL');
+soon(sub { run('SELECT state FROM cache_redis_status') ne 'up' }, 'Redis is away');
+run(q(SELECT set_cached_data('db_query:waiting', '1')));
+my $spent = processor_time($sender);
+sleep 3;
+cmp_ok(processor_time($sender) - $spent, '<', 0.6, 'a value that waits costs no time');
+$redis->start;
+$client = $redis->client;
+soon(sub { run(q(SELECT set_cached_data('db_query:back', '1'))); get('db_query:back') eq '1' }, 'and they are put when it is back', 30);
+$node->safe_psql('postgres', 'CREATE DATABASE silent');
+$node->safe_psql('silent', q(CREATE EXTENSION cache_ext; SELECT set_cache_policy('db_query:', p_write_through => true);
+    SELECT update_redis_settings('{"redis_url": "unix:/nowhere", "redis_enabled": true}')));
+$node->safe_psql('silent', q(SELECT set_cached_data('db_query:nobody', '1')));
+$spent = processor_time($sender);
+sleep 3;
+cmp_ok(processor_time($sender) - $spent, '<', 0.6, 'nor does one of another database');
+$node->safe_psql('postgres', 'DROP DATABASE silent WITH (FORCE)');
 
 # --- others tell -------------------------------------------------------------------------------------------
 
