@@ -95,28 +95,6 @@ std::int64_t size_of(Jsonb* metadata) {
     return 0;
 }
 
-/// `get(column, is_null)` gives a column's value.
-template <class Get>
-Share make_share(const ObjectShape& shape, Get&& get) {
-    Share share{false, {}, {}, {}, 0};
-    bool is_null = true;
-    const auto take_owner = [&](AttrNumber column, bool is_uuid) {
-        if (column == InvalidAttrNumber || share.owned) return;
-        const Datum value = get(column, is_null);
-        if (is_null) return;
-        share.owned = true;
-        share.owner = is_uuid ? uuid_text(value) : text_view(value);
-    };
-    take_owner(shape.owner_id, shape.owner_id_is_uuid);
-    take_owner(shape.owner, shape.owner_is_uuid);
-    if (const Datum bucket = get(shape.bucket_id, is_null); !is_null) share.bucket = text_view(bucket);
-    if (const Datum name = get(shape.name, is_null); !is_null) share.name = text_view(name);
-    if (!share.owned) return share;
-    if (const Datum metadata = get(shape.metadata, is_null); !is_null)
-        share.bytes = size_of(DatumGetJsonbP(metadata));
-    return share;
-}
-
 }  // namespace
 
 bool find_shape(TupleDesc row, ObjectShape& shape, const char*& fault) {
@@ -132,15 +110,25 @@ bool find_shape(TupleDesc row, ObjectShape& shape, const char*& fault) {
     return false;
 }
 
-Share share_of(const ObjectShape& shape, HeapTuple row, TupleDesc description) {
-    return make_share(shape, [=](AttrNumber column, bool& is_null) {
-        return heap_getattr(row, column, description, &is_null);
-    });
-}
-
 Share share_of(const ObjectShape& shape, TupleTableSlot* row) {
-    return make_share(shape,
-                      [=](AttrNumber column, bool& is_null) { return slot_getattr(row, column, &is_null); });
+    Share share{false, {}, {}, {}, 0};
+    bool is_null = true;
+    const auto take_owner = [&](AttrNumber column, bool is_uuid) {
+        if (column == InvalidAttrNumber || share.owned) return;
+        const Datum value = slot_getattr(row, column, &is_null);
+        if (is_null) return;
+        share.owned = true;
+        share.owner = is_uuid ? uuid_text(value) : text_view(value);
+    };
+    take_owner(shape.owner_id, shape.owner_id_is_uuid);
+    take_owner(shape.owner, shape.owner_is_uuid);
+    if (const Datum bucket = slot_getattr(row, shape.bucket_id, &is_null); !is_null)
+        share.bucket = text_view(bucket);
+    if (const Datum name = slot_getattr(row, shape.name, &is_null); !is_null) share.name = text_view(name);
+    if (!share.owned) return share;
+    if (const Datum metadata = slot_getattr(row, shape.metadata, &is_null); !is_null)
+        share.bytes = size_of(DatumGetJsonbP(metadata));
+    return share;
 }
 
 bool is_stored_elsewhere(const ObjectShape& shape, HeapTuple row, TupleDesc description) {

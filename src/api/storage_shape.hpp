@@ -39,7 +39,6 @@ struct Share {
 };
 
 /// Of a row of the table. Values that are stored elsewhere are fetched, which may raise; otherwise nothing but memory is taken.
-Share share_of(const ObjectShape& shape, HeapTuple row, TupleDesc description);
 Share share_of(const ObjectShape& shape, TupleTableSlot* row);
 
 /// Whether share_of() has to fetch anything from where large values are.

@@ -21,21 +21,27 @@ namespace cache_ext::api {
 
 namespace {
 
-/// What a row was and is.
-struct Change {
-    HeapTuple before;
-    HeapTuple after;
-    Share old_share;
-    Share new_share;
-
-    const Share* old_or_null() const noexcept { return before != nullptr ? &old_share : nullptr; }
-    const Share* new_or_null() const noexcept { return after != nullptr ? &new_share : nullptr; }
+/// A row as the trigger is given it: its tuple, and the slot with that, which remembers what of it has been looked at.
+struct Row {
+    HeapTuple tuple = nullptr;
+    TupleTableSlot* slot = nullptr;
+    Share share{};
 };
 
-void look_at(Change& change, const ObjectShape& shape, TupleDesc description) {
+/// What a row was and is.
+struct Change {
+    Row before;
+    Row after;
+
+    const Share* old_or_null() const noexcept { return before.tuple != nullptr ? &before.share : nullptr; }
+    const Share* new_or_null() const noexcept { return after.tuple != nullptr ? &after.share : nullptr; }
+};
+
+void look_at(Change& change, const ObjectShape& shape) {
     pg::testing::fail(pg::testing::Fault::kStorageRow);
-    if (change.before != nullptr) change.old_share = share_of(shape, change.before, description);
-    if (change.after != nullptr) change.new_share = share_of(shape, change.after, description);
+    for (Row* row : {&change.before, &change.after}) {
+        if (row->tuple != nullptr) row->share = share_of(shape, row->slot);
+    }
 }
 
 void warn_lost(const char* why) {
@@ -45,11 +51,11 @@ void warn_lost(const char* why) {
 
 /// Looks at the row. False: that failed, and a warning has told.
 bool look(Change& change, const ObjectShape& shape, TupleDesc description) {
-    const auto is_elsewhere = [&](HeapTuple row) {
-        return row != nullptr && is_stored_elsewhere(shape, row, description);
+    const auto is_elsewhere = [&](const Row& row) {
+        return row.tuple != nullptr && is_stored_elsewhere(shape, row.tuple, description);
     };
     if (is_elsewhere(change.before) || is_elsewhere(change.after)) {
-        ErrorData* error = pg::attempt([&] { look_at(change, shape, description); });
+        ErrorData* error = pg::attempt([&] { look_at(change, shape); });
         if (error == nullptr) return true;
         warn_lost(error->message);
         FreeErrorData(error);
@@ -57,7 +63,7 @@ bool look(Change& change, const ObjectShape& shape, TupleDesc description) {
     }
     // Nothing is locked or held in there, so nothing is left behind by an error: it needs no subtransaction.
     try {
-        pg::pg_call([&] { look_at(change, shape, description); });
+        pg::pg_call([&] { look_at(change, shape); });
         return true;
     } catch (const std::exception& error) {
         warn_lost(error.what());
@@ -70,17 +76,17 @@ core::Id128 last_space_id() noexcept { return id_of(pg::last_space().id); }
 
 /// The command that wrote the row. All rows of a statement have the same.
 CommandId command_of(const Change& change) noexcept {
-    return change.after != nullptr ? HeapTupleHeaderGetCmin(change.after->t_data)
-                                   : HeapTupleHeaderGetCmax(change.before->t_data);
+    return change.after.tuple != nullptr ? HeapTupleHeaderGetCmin(change.after.tuple->t_data)
+                                         : HeapTupleHeaderGetCmax(change.before.tuple->t_data);
 }
 
 void handle_row(const TriggerData& data, const ObjectShape& shape) {
-    Change change{nullptr, nullptr, {}, {}};
+    Change change;
     if (TRIGGER_FIRED_BY_INSERT(data.tg_event)) {
-        change.after = data.tg_trigtuple;
+        change.after = {data.tg_trigtuple, data.tg_trigslot};
     } else {
-        change.before = data.tg_trigtuple;
-        if (TRIGGER_FIRED_BY_UPDATE(data.tg_event)) change.after = data.tg_newtuple;
+        change.before = {data.tg_trigtuple, data.tg_trigslot};
+        if (TRIGGER_FIRED_BY_UPDATE(data.tg_event)) change.after = {data.tg_newtuple, data.tg_newslot};
     }
     const core::Id128 space = last_space_id();
     if (!look(change, shape, RelationGetDescr(data.tg_relation))) {

@@ -3,10 +3,14 @@
 #include "pg/subtransaction.hpp"
 
 extern "C" {
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_index.h"
 #include "nodes/execnodes.h"
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
@@ -19,15 +23,14 @@ namespace {
 
 constexpr char kInternalSchema[] = "cache_ext_internal";
 
-/// What the server's functions for catalogs can do without an executor: rows of a heap, in indexes over columns alone.
-bool is_as_we_made_it(Relation table, CatalogIndexState indexes) {
-    if (table->rd_rel->relkind != RELKIND_RELATION || table->rd_rel->relam != HEAP_TABLE_AM_OID) return false;
-    for (int i = 0; i < indexes->ri_NumIndices; ++i) {
-        const IndexInfo& index = *indexes->ri_IndexRelationInfo[i];
-        if (index.ii_Expressions != NIL || index.ii_Predicate != NIL || index.ii_ExclusionOps != nullptr)
-            return false;
-    }
-    return true;
+/// Whether rows can be put in there without an executor: of a heap, in indexes of the plainest kind.
+bool is_plain_table(Relation table) {
+    return table->rd_rel->relkind == RELKIND_RELATION && table->rd_rel->relam == HEAP_TABLE_AM_OID;
+}
+bool is_plain_index(Relation index) {
+    return index->rd_rel->relam == BTREE_AM_OID && !index->rd_index->indisexclusion &&
+           heap_attisnull(index->rd_indextuple, Anum_pg_index_indexprs, nullptr) &&
+           heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, nullptr);
 }
 
 }  // namespace
@@ -42,25 +45,49 @@ OwnRows OwnRows::open(Oid oid) {
     if (!OidIsValid(oid))
         ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
                         errmsg("a table of the extension's is locked or is not there")));
-    // Null: dropped since it was found.
-    if (!ConditionalLockRelationOid(oid, RowExclusiveLock) ||
-        (rows.table_ = try_table_open(oid, NoLock)) == nullptr) {
+    if (!ConditionalLockRelationOid(oid, RowExclusiveLock)) {
         const char* name = get_rel_name(oid);
         ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
                         errmsg("table \"%s.%s\" is locked", kInternalSchema, name != nullptr ? name : "?")));
     }
-    rows.indexes_ = CatalogOpenIndexes(rows.table_);
-    if (!is_as_we_made_it(rows.table_, rows.indexes_))
+    // Raises where it was dropped since it was found. Unlike try_table_open without a look at the catalog.
+    rows.table_ = table_open(oid, NoLock);
+    bool is_plain = is_plain_table(rows.table_);
+    ListCell* cell = nullptr;
+    foreach (cell, RelationGetIndexList(rows.table_)) {
+        if (rows.index_count_ == kIndexes) is_plain = false;
+        if (!is_plain) break;
+        Relation index = index_open(lfirst_oid(cell), RowExclusiveLock);
+        rows.indexes_[rows.index_count_++] = index;
+        is_plain = is_plain_index(index);
+    }
+    if (!is_plain)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
                         errmsg("table \"%s.%s\" is not as it was made", kInternalSchema,
                                RelationGetRelationName(rows.table_))));
     return rows;
 }
 
-void OwnRows::append(HeapTuple row) { CatalogTupleInsertWithInfo(table_, row, indexes_); }
+void OwnRows::append(HeapTuple row) {
+    simple_heap_insert(table_, row);
+    for (int i = 0; i < index_count_; ++i) {
+        Relation index = indexes_[i];
+        if (!index->rd_index->indisready) continue;
+        Datum values[INDEX_MAX_KEYS];
+        bool nulls[INDEX_MAX_KEYS];
+        for (int key = 0; key < index->rd_index->indnatts; ++key)
+            values[key] = heap_getattr(row, index->rd_index->indkey.values[key], description(), &nulls[key]);
+        // Nothing of it but its kind is looked at for an index like this.
+        IndexInfo info{};
+        info.type = T_IndexInfo;
+        (void)index_insert(index, values, nulls, &row->t_self, table_,
+                           index->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, &info);
+    }
+}
 
 void OwnRows::close() {
-    CatalogCloseIndexes(indexes_);
+    while (index_count_ > 0)
+        index_close(indexes_[--index_count_], NoLock);
     table_close(table_, NoLock);
 }
 

@@ -8,7 +8,6 @@
 extern "C" {
 #include "access/htup.h"
 #include "access/tupdesc.h"
-#include "catalog/indexing.h"
 #include "utils/relcache.h"
 }
 
@@ -28,8 +27,11 @@ public:
     [[nodiscard]] TupleDesc description() const noexcept;
 
 private:
-    Relation table_;
-    CatalogIndexState indexes_;
+    static constexpr int kIndexes = 4;
+
+    Relation table_ = nullptr;
+    Relation indexes_[kIndexes] = {};
+    int index_count_ = 0;
 };
 
 /// What an append makes: called in the subtransaction with the open table; `context` is the caller's. May raise.
