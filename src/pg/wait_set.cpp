@@ -21,9 +21,8 @@ std::span<const redis::Ready> WaitSet::wait(const std::vector<const redis::Drive
     for (const redis::Driven* each : all)
         generations_seen_.push_back(each->generation());
     if (set_ == nullptr || generations_seen_ != generations_) build(all);
-    const auto left =
-        std::chrono::ceil<redis::milliseconds>(until - std::chrono::steady_clock::now()).count();
-    const long timeout = static_cast<long>(std::clamp<std::int64_t>(left, 0, most.count()));
+    const redis::milliseconds left = redis::time_left(until, std::chrono::steady_clock::now());
+    const long timeout = static_cast<long>(std::min(left, most).count());
     const int count = pg_call([&] {
         return WaitEventSetWait(set_, timeout, events_.data(), static_cast<int>(events_.size()),
                                 PG_WAIT_EXTENSION);

@@ -12,4 +12,9 @@ using std::chrono::milliseconds;
 /// No deadline.
 inline constexpr TimePoint kNever = TimePoint::max();
 
+/// How long to wait for a deadline, rounded up: a loop that wakes a little early spins. Nothing where it has passed: of one as early as TimePoint::min() no time can be taken.
+[[nodiscard]] inline milliseconds time_left(TimePoint deadline, TimePoint now) noexcept {
+    return deadline <= now ? milliseconds(0) : std::chrono::ceil<milliseconds>(deadline - now);
+}
+
 }  // namespace cache_ext::redis

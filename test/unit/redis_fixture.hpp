@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -201,7 +202,8 @@ private:
     std::optional<Process> process_;
 };
 
-/// An event loop as the worker's is: sockets are registered when the generation changes, and only then. So a client that forgets to say so hangs.
+/// An event loop that does what Driven asks for and no more: sockets are registered when the generation changes, and only then; `service` is called where one
+/// of its sockets is ready or its deadline has come, and only then. So a client that forgets to say something hangs.
 class Loop {
 public:
     explicit Loop(std::vector<Driven*> driven)
@@ -248,10 +250,8 @@ private:
                 }
             }
         }
-        // Rounded up: a loop that wakes a little early spins.
-        const auto left = latest <= now() ? milliseconds(0) : std::chrono::ceil<milliseconds>(latest - now());
         epoll_event events[64];
-        const int count = epoll_wait(epoll_, events, 64, static_cast<int>(left.count()));
+        const int count = epoll_wait(epoll_, events, 64, static_cast<int>(time_left(latest, now()).count()));
         std::vector<Ready> ready;
         for (int i = 0; i < count; ++i) {
             const bool is_over = (events[i].events & (EPOLLERR | EPOLLHUP)) != 0;
@@ -259,8 +259,15 @@ private:
                              is_over || (events[i].events & EPOLLOUT) != 0});
         }
         ++turns_;
-        for (Driven* one : driven_)
-            one->service(ready, now());
+        for (Driven* one : driven_) {
+            const auto is_own = [one](const Ready& event) {
+                const auto interests = one->interests();
+                return std::any_of(interests.begin(), interests.end(),
+                                   [&](const Interest& interest) { return interest.fd == event.fd; });
+            };
+            if (one->next_deadline() <= now() || std::any_of(ready.begin(), ready.end(), is_own))
+                one->service(ready, now());
+        }
     }
 
     std::vector<Driven*> driven_;

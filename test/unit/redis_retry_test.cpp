@@ -1,8 +1,9 @@
-// What decides when Redis is tried again: the back-off and the breaker.
+// What decides when Redis is tried again: the back-off and the breaker, and how long a loop waits for that.
 #include <gtest/gtest.h>
 
 #include "redis/backoff.hpp"
 #include "redis/breaker.hpp"
+#include "redis/time.hpp"
 
 namespace cache_ext::redis {
 namespace {
@@ -52,6 +53,16 @@ TEST(RedisBackoff, processes_do_not_keep_step) {
     for (int i = 0; i < 20; ++i)
         same += one.next() == other.next() ? 1 : 0;
     EXPECT_LT(same, 2);
+}
+
+TEST(RedisTime, left_until_a_deadline) {
+    const TimePoint now = std::chrono::steady_clock::now();
+    EXPECT_EQ(time_left(now + milliseconds(7), now), milliseconds(7));
+    EXPECT_EQ(time_left(now + std::chrono::microseconds(6001), now), milliseconds(7)) << "rounded up";
+    EXPECT_EQ(time_left(now, now), milliseconds(0));
+    EXPECT_EQ(time_left(now - milliseconds(7), now), milliseconds(0));
+    EXPECT_EQ(time_left(TimePoint::min(), now), milliseconds(0)) << "at once, however early";
+    EXPECT_GT(time_left(kNever, now), std::chrono::hours(24 * 365));
 }
 
 class RedisBreaker : public ::testing::Test {
