@@ -1,75 +1,10 @@
 // The client and a real cluster, whose slots move and whose nodes fail.
 #include <set>
 
-#include "redis_fixture.hpp"
+#include "redis_cluster_fixture.hpp"
 
 namespace cache_ext::redis {
 namespace {
-
-class Cluster {
-public:
-    /// Three primaries, and as many servers more that have nothing yet.
-    explicit Cluster(int more = 0) {
-        for (int i = 0; i < 3 + more; ++i) {
-            // The cluster's bus has a port of its own, ten thousand above.
-            int port = 0;
-            do
-                port = free_port();
-            while (port >= 55'000);
-            servers_.push_back(std::make_unique<RedisServer>(
-                std::vector<std::string>{"--cluster-enabled", "yes", "--cluster-node-timeout", "700",
-                                         "--repl-diskless-sync-delay", "0",
-                                         "--cluster-allow-replica-migration", "no"},
-                port));
-        }
-        std::vector<std::string> command = {"redis-cli", "--cluster", "create"};
-        for (int i = 0; i < 3; ++i)
-            command.push_back(address(i));
-        command.insert(command.end(), {"--cluster-replicas", "0", "--cluster-yes"});
-        Process create(find_program({"redis-cli", "valkey-cli"}).value(), command,
-                       servers_[0]->folder() + "/create.log");
-        EXPECT_EQ(create.wait(), 0);
-        for (int i = 3; i < 3 + more; ++i)
-            direct(i, {"CLUSTER", "MEET", "127.0.0.1", std::to_string(servers_[0]->port())});
-        for (int i = 0; i < 3 + more; ++i)
-            wait_for(i, "cluster_state:ok", "cluster_known_nodes:" + std::to_string(3 + more));
-    }
-
-    RedisServer& server(int i) { return *servers_[static_cast<std::size_t>(i)]; }
-    std::string address(int i) { return "127.0.0.1:" + std::to_string(server(i).port()); }
-    std::string url() { return "redis://" + address(0) + "?cluster=1"; }
-    std::string id(int i) { return direct(i, {"CLUSTER", "MYID"}).text; }
-
-    /// A command to one of the servers, whatever the slots.
-    Reply direct(int i, const std::vector<std::string>& command) {
-        auto& session = sessions_[i];
-        if (!session) session = std::make_unique<Session>(options_for(server(i).url()));
-        return session->run(command);
-    }
-
-    void wait_for(int i, const std::string& one, const std::string& other = {}) {
-        EXPECT_TRUE(eventually([&] {
-            const std::string info = direct(i, {"CLUSTER", "INFO"}).text;
-            return info.find(one) != std::string::npos && info.find(other) != std::string::npos;
-        })) << one;
-    }
-
-    static bool eventually(const std::function<bool()>& holds) {
-        const TimePoint end = now() + std::chrono::seconds(20);
-        while (!holds()) {
-            if (now() > end) return false;
-            usleep(10'000);
-        }
-        return true;
-    }
-
-    /// Which of the first three has the slot.
-    int owner(std::uint16_t slot) const { return slot <= 5460 ? 0 : slot <= 10922 ? 1 : 2; }
-
-private:
-    std::vector<std::unique_ptr<RedisServer>> servers_;
-    std::map<int, std::unique_ptr<Session>> sessions_;
-};
 
 class RedisCluster : public RedisTest {};
 

@@ -482,6 +482,28 @@ private:
     Loop loop_;
 };
 
+/// A client and what works with it (a Deletion, a ListFeeder), serviced together as the worker does it.
+template <class Part>
+class Together final : public Driven {
+public:
+    Together(Client& client, Part& part) : client_(client), part_(part) {}
+
+    std::span<const Interest> interests() const noexcept override { return client_.interests(); }
+    std::uint64_t generation() const noexcept override { return client_.generation(); }
+    TimePoint next_deadline() const noexcept override {
+        return std::min(client_.next_deadline(), part_.next_deadline());
+    }
+    void service(std::span<const Ready> ready, TimePoint time) noexcept override {
+        client_.service(ready, time);
+        part_.step(time);
+        client_.service({}, time);
+    }
+
+private:
+    Client& client_;
+    Part& part_;
+};
+
 class RedisTest : public ::testing::Test {
 protected:
     void SetUp() override {
