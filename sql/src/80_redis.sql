@@ -40,7 +40,7 @@ SELECT pg_catalog.pg_extension_config_dump('cache_ext_internal.redis_settings', 
 
 -- Never dumped.
 CREATE TABLE cache_ext_internal.redis_secrets (name text PRIMARY KEY, value text NOT NULL);
-COMMENT ON TABLE cache_ext_internal.redis_secrets IS 'user, password and token that update_redis_settings was told';
+COMMENT ON TABLE cache_ext_internal.redis_secrets IS 'users, passwords and token that update_redis_settings was told';
 
 CREATE TRIGGER redis_settings_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON cache_ext_internal.redis_settings
 FOR EACH STATEMENT EXECUTE FUNCTION cache_ext_internal.settings_changed();
@@ -124,9 +124,10 @@ CREATE FUNCTION cache_ext_internal.check_redis_setting(p_name text, p_value text
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'check_redis_setting';
 COMMENT ON FUNCTION cache_ext_internal.check_redis_setting(text, text) IS 'raises the error for a setting that update_redis_settings does not take';
 
-CREATE FUNCTION cache_ext_internal.redis_url_parts(p_url text, OUT url text, OUT user_name text, OUT password text, OUT place text)
+CREATE FUNCTION cache_ext_internal.redis_url_parts(p_url text, OUT url text, OUT user_name text, OUT password text,
+    OUT sentinel_user text, OUT sentinel_password text, OUT place text)
 LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'redis_url_parts';
-COMMENT ON FUNCTION cache_ext_internal.redis_url_parts(text) IS 'an address of Redis without user and password, these, and where it is';
+COMMENT ON FUNCTION cache_ext_internal.redis_url_parts(text) IS 'an address of Redis without users and passwords, these, and where it is';
 
 CREATE FUNCTION cache_ext_internal.apply_redis_settings(p_forget boolean)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'apply_redis_settings';
@@ -165,8 +166,13 @@ BEGIN
         IF new_place IS DISTINCT FROM old_place THEN
             DELETE FROM cache_ext_internal.redis_secrets;
         END IF;
-        IF new_place IS NOT NULL AND parts.password <> '' THEN
-            INSERT INTO cache_ext_internal.redis_secrets AS s VALUES ('user', parts.user_name), ('password', parts.password)
+        IF new_place IS NOT NULL THEN
+            INSERT INTO cache_ext_internal.redis_secrets AS s
+            SELECT v.name, v.value
+            FROM (VALUES ('user', parts.user_name, parts.password), ('password', parts.password, parts.password),
+                         ('sentinel_user', parts.sentinel_user, parts.sentinel_password),
+                         ('sentinel_password', parts.sentinel_password, parts.sentinel_password)) v (name, value, password)
+            WHERE v.password <> ''
             ON CONFLICT (name) DO UPDATE SET value = excluded.value;
         END IF;
     END IF;

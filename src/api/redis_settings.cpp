@@ -1,6 +1,7 @@
 // get_redis_settings, and what update_redis_settings consists of: the settings of Redis that a database has of its own.
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <optional>
 #include <string>
@@ -164,25 +165,29 @@ CACHE_EXT_FUNCTION(check_redis_setting) {
     PG_RETURN_VOID();
 }
 
-/// An address without user and password, these, and what tells one place from another: see redis::same_place.
+/// An address without users and passwords, these, and what tells one place from another: see redis::same_place.
 CACHE_EXT_FUNCTION(redis_url_parts) {
     redis::ParsedUrl parsed = redis::parse_url(text_argument(fcinfo, 0));
     if (!parsed.url)
         throw pg::Error(ERRCODE_INVALID_PARAMETER_VALUE, "invalid address of Redis", parsed.error);
-    std::string parts[4];
-    parts[1] = std::exchange(parsed.url->user, {});
-    parts[2] = std::exchange(parsed.url->password, {});
-    parts[0] = redis::masked(*parsed.url);
-    parts[3] = parts[0].substr(0, parts[0].find(':') + 1) + parsed.url->path;
+    std::array<std::string, 6> parts;
+    auto& [url, user, password, sentinel_user, sentinel_password, place] = parts;
+    user = std::exchange(parsed.url->user, {});
+    password = std::exchange(parsed.url->password, {});
+    sentinel_user = std::exchange(parsed.url->sentinel_user, {});
+    sentinel_password = std::exchange(parsed.url->sentinel_password, {});
+    url = redis::masked(*parsed.url);
+    place = url.substr(0, url.find(':') + 1) + parsed.url->path;
     for (const redis::Endpoint& each : parsed.url->endpoints)
-        parts[3] += redis::to_text(each) + " ";
+        place += redis::to_text(each) + " ";
+    place += parsed.url->master;
     return pg::pg_call([&] {
         TupleDesc row = nullptr;
         if (get_call_result_type(fcinfo, nullptr, &row) != TYPEFUNC_COMPOSITE)
             elog(ERROR, "redis_url_parts returns a row");
-        Datum values[4];
-        bool nulls[4] = {};
-        for (int i = 0; i < 4; ++i)
+        Datum values[parts.size()];
+        bool nulls[parts.size()] = {};
+        for (std::size_t i = 0; i < parts.size(); ++i)
             values[i] =
                 PointerGetDatum(cstring_to_text_with_len(parts[i].data(), static_cast<int>(parts[i].size())));
         return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(row), values, nulls));

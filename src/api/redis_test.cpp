@@ -49,6 +49,10 @@ void apply(pg::RedisSettings& settings, const std::optional<std::string>& url,
             parsed.url->user = settings.url->user;
             parsed.url->password = settings.url->password;
         }
+        if (is_known && parsed.url->sentinel_password.empty()) {
+            parsed.url->sentinel_user = settings.url->sentinel_user;
+            parsed.url->sentinel_password = settings.url->sentinel_password;
+        }
         if (!is_known) settings.token.clear();
         settings.url = std::move(parsed.url);
     }

@@ -199,6 +199,8 @@ RedisSettings redis_settings() {
     if (own_url && s.url) {
         s.url->user = secret("user");
         s.url->password = secret("password");
+        s.url->sentinel_user = secret("sentinel_user");
+        s.url->sentinel_password = secret("sentinel_password");
     }
     s.token = own_url || secrets.contains("redis_token") ? secret("redis_token") : settings::redis_token;
     s.prefix = text("redis_prefix", settings::redis_prefix);

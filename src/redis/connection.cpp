@@ -174,13 +174,14 @@ void Connection::greet() {
     if (!target_.client_name.empty()) say(Greeting::kName, {"CLIENT", "SETNAME", target_.client_name});
     // A server that is still loading, or wants a password, says so; something that is no Redis does not say PONG.
     say(Greeting::kPing, {"PING"});
+    if (target_.has_to_be_master) say(Greeting::kRole, {"ROLE"});
 }
 
 void Connection::greeted(const Reply& reply, TimePoint now) {
     const Greeting greeting = greetings_.back();
     greetings_.pop_back();
     const bool is_essential = greeting == Greeting::kAuth || greeting == Greeting::kSelect;
-    // Rights to set a name or to PING are not needed; who lacks them has been let in.
+    // Rights to set a name, to PING or to ask for the role are not needed; who lacks them has been let in.
     const bool is_let_in = reply.verdict == Verdict::kPermanent || reply.text.starts_with("NOPERM");
     if (!reply.ok() && (is_essential || !is_let_in)) {
         // Whatever a server says of a password or a database is about the settings.
@@ -191,6 +192,9 @@ void Connection::greeted(const Reply& reply, TimePoint now) {
     if (greeting == Greeting::kPing && reply.ok() && reply.text != "PONG")
         return fail(Verdict::kReconnect,
                     "what is there is no Redis server: it answers PING with something else");
+    if (greeting == Greeting::kRole && reply.ok() &&
+        (reply.elements.empty() || reply.elements.front().text != "master"))
+        return fail(Verdict::kReconnect, "the server is not a master");
     if (!greetings_.empty()) return;
     state_ = State::kUp;
     heard_at_ = now;

@@ -36,6 +36,7 @@ struct Target {
     std::string password;
     int database = 0;
     std::string client_name;
+    bool has_to_be_master = false;  ///< else it is as good as one that cannot be reached
     milliseconds connect_timeout{1000};
     milliseconds command_timeout{1000};
 };
@@ -111,7 +112,7 @@ private:
         void operator()(redisContext* context) const noexcept;
     };
 
-    enum class Greeting : std::uint8_t { kAuth, kSelect, kName, kPing };
+    enum class Greeting : std::uint8_t { kAuth, kSelect, kName, kPing, kRole };
 
     Target target_;
     ReplySink& sink_;

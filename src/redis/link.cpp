@@ -21,6 +21,7 @@ Target target_of(const Options& options) {
     target.user = options.url.user;
     target.password = options.url.password;
     target.database = options.url.database;
+    target.has_to_be_master = options.url.is_sentinel;
     target.client_name = options.client_name;
     target.connect_timeout = options.connect_timeout;
     target.command_timeout = options.command_timeout;
@@ -60,11 +61,15 @@ Link::Link(Target target, const Options& options, std::uint64_t seed, Tally& tal
       tally_(tally),
       owner_(owner),
       backoff_(options.backoff, seed),
-      breaker_(options.breaker) {}
+      breaker_(options.breaker) {
+    if (options.url.is_sentinel) sentinels_.emplace(options);
+}
 
 void Link::set_endpoint(const Endpoint& endpoint) { target_.endpoint = endpoint; }
 
-bool Link::is_up() const noexcept { return connection_ && connection_->state() == Connection::State::kUp; }
+bool Link::is_up() const noexcept {
+    return connection_ && !is_searching_ && connection_->state() == Connection::State::kUp;
+}
 
 bool Link::submit(Request&& request, std::string_view packed, TimePoint now) noexcept {
     if (!is_up()) return false;
@@ -95,30 +100,82 @@ void Link::service(bool readable, bool writable, TimePoint now) noexcept {
     now_ = now;
     try {
         if (!connection_ && !is_closed_ && now >= retry_at_ && breaker_.allows(now)) attempt(now);
+        if (!connection_) return;
+        serve(readable, writable, now);
+        search(now);
     } catch (...) {
+        connection_.reset();
         breaker_.failed(now);
         retry_at_ = now + options_.backoff.longest;
         return tally_.note_error("out of memory", now);
     }
-    if (!connection_) return;
-    is_serviced_ = true;
-    connection_->service(readable, writable, now);
-    is_serviced_ = false;
     settle(now);
     if (is_up() && !requests_.empty() && now >= requests_.front().submitted_at + options_.total_timeout)
         fail(Verdict::kReconnect, "a command was not answered in time", now);
 }
 
+void Link::serve(bool readable, bool writable, TimePoint now) noexcept {
+    is_serviced_ = true;
+    connection_->service(readable, writable, now);
+    is_serviced_ = false;
+}
+
 void Link::attempt(TimePoint now) {
-    ++attempts_;
     breaker_.attempt();
-    connection_.emplace(target_, *this, now);
+    is_searching_ = sentinels_.has_value();
+    if (!is_searching_) return connect(target_, now);
+    sentinels_->begin();
+    has_asked_ = false;
+    connect(sentinels_->next(), now);
+}
+
+void Link::connect(const Target& target, TimePoint now) {
+    ++connects_;
+    connection_.emplace(target, *this, now);
+}
+
+/// Goes on with the sentinel that is connected, with the next one, or with the server that it named.
+void Link::search(TimePoint now) {
+    while (is_searching_) {
+        if (connection_->state() == Connection::State::kUp && !has_asked_) {
+            has_asked_ = connection_->append(sentinels_->question(), now);
+            if (!has_asked_) connection_->fail(Verdict::kReconnect, "out of memory");
+            serve(false, false, now);
+        }
+        if (found_) {
+            is_searching_ = false;
+            target_.endpoint = *std::exchange(found_, std::nullopt);
+            return connect(target_, now);
+        }
+        if (connection_->state() != Connection::State::kDown) return;
+        sentinels_->failed(connection_->verdict(), connection_->error());
+        if (!sentinels_->has_more()) return;
+        has_asked_ = false;
+        connect(sentinels_->next(), now);
+    }
+}
+
+void Link::take_address(const Reply& reply) noexcept {
+    try {
+        Verdict verdict = Verdict::kOk;
+        std::string error;
+        found_ = sentinels_->read(reply, verdict, error);
+        if (!found_) connection_->fail(verdict, std::move(error));
+    } catch (...) {
+        connection_->fail(Verdict::kReconnect, "out of memory");
+    }
+}
+
+/// Where it is not always the same server, of which of them that is said.
+std::string Link::why_it_is_down() const {
+    if (is_searching_) return sentinels_->error();
+    return (sentinels_ ? "master " + to_text(target_.endpoint) + ": " : "") + connection_->error();
 }
 
 /// Looks what has become of the connection.
 void Link::settle(TimePoint now) noexcept {
     if (!connection_) return;
-    if (connection_->state() == Connection::State::kUp && !was_up_) {
+    if (is_up() && !was_up_) {
         was_up_ = true;
         up_since_ = now;
         last_verdict_ = Verdict::kOk;
@@ -130,12 +187,17 @@ void Link::settle(TimePoint now) noexcept {
     // The owner may have given it up at once.
     if (!connection_ || connection_->state() != Connection::State::kDown) return;
     const bool was_up = std::exchange(was_up_, false);
-    last_verdict_ = connection_->verdict();
+    last_verdict_ = is_searching_ ? sentinels_->verdict() : connection_->verdict();
+    if (sentinels_ && !is_searching_ && !was_up) sentinels_->misled();
     if (was_up && now - up_since_ >= kGoodFor) backoff_.succeeded();
     breaker_.failed(now);
     retry_at_ = now + backoff_.next();
-    tally_.note_error(connection_->error(), now);
-    is_subscribed_ = false;
+    try {
+        tally_.note_error(why_it_is_down(), now);
+    } catch (...) {
+        tally_.note_error("out of memory", now);
+    }
+    is_subscribed_ = is_searching_ = false;
     connection_.reset();
     owner_.on_down(*this);
     lose(now, tally_.last_error);
@@ -158,6 +220,7 @@ void Link::lose(TimePoint now, std::string_view why) noexcept {
 }
 
 void Link::on_reply(Reply&& reply) noexcept {
+    if (is_searching_) return take_address(reply);
     if (is_subscribed_) return owner_.on_push(*this, std::move(reply));
     // The connection sees to it that there is one.
     Request request = std::move(requests_.front());
@@ -209,7 +272,7 @@ std::optional<Interest> Link::interest() const noexcept {
 }
 
 std::uint64_t Link::socket_serial() const noexcept {
-    return attempts_ << 16 | (connection_ ? connection_->sockets() & 0xffff : 0);
+    return connects_ << 16 | (connection_ ? connection_->sockets() & 0xffff : 0);
 }
 
 void Link::close(TimePoint now) noexcept {

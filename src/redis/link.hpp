@@ -14,6 +14,7 @@
 #include "redis/client.hpp"
 #include "redis/connection.hpp"
 #include "redis/driven.hpp"
+#include "redis/sentinel.hpp"
 #include "redis/status.hpp"
 
 namespace cache_ext::redis {
@@ -54,7 +55,7 @@ protected:
     ~LinkOwner() = default;
 };
 
-/// The target that the options tell of, with the first endpoint.
+/// The target that the options tell of, with the first endpoint; for sentinels, the master, wherever it is.
 [[nodiscard]] Target target_of(const Options& options);
 
 /// Counts what happens, for the status of all links of a client together.
@@ -78,7 +79,7 @@ struct Tally {
 
 class Link final : public ReplySink {
 public:
-    /// Owner, options and tally outlive it.
+    /// Owner, options and tally outlive it. Where the options name sentinels, these are asked for the server's address before each attempt.
     Link(Target target, const Options& options, std::uint64_t seed, Tally& tally, LinkOwner& owner);
 
     /// Another server instead, at the next attempt.
@@ -121,6 +122,11 @@ public:
 
 private:
     void attempt(TimePoint now);
+    void connect(const Target& target, TimePoint now);
+    void serve(bool readable, bool writable, TimePoint now) noexcept;
+    void search(TimePoint now);
+    void take_address(const Reply& reply) noexcept;
+    [[nodiscard]] std::string why_it_is_down() const;
     void settle(TimePoint now) noexcept;
     void lose(TimePoint now, std::string_view why) noexcept;
 
@@ -132,8 +138,12 @@ private:
     Breaker breaker_;
     std::optional<Connection> connection_;
     std::deque<Request> requests_;
-    std::uint64_t attempts_ = 0;
-    bool was_up_ = false;  ///< the owner knows of it
+    std::uint64_t connects_ = 0;
+    std::optional<Sentinels> sentinels_;
+    bool is_searching_ = false;      ///< the connection is one to a sentinel
+    bool has_asked_ = false;         ///< which was asked
+    std::optional<Endpoint> found_;  ///< what it answered
+    bool was_up_ = false;            ///< the owner knows of it
     bool is_subscribed_ = false;
     bool is_closed_ = false;
     bool is_serviced_ = false;  ///< the connection is at work: it cannot be taken away

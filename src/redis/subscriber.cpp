@@ -74,7 +74,7 @@ private:
         is_asked_ = false;
         if (std::exchange(is_subscribed_, false)) tell(listener_.lost);
         // Any of a cluster's nodes will do.
-        if (options_.url.endpoints.empty()) return;
+        if (!options_.url.is_cluster) return;
         try {
             link.set_endpoint(options_.url.endpoints[++endpoint_ % options_.url.endpoints.size()]);
         } catch (...) {

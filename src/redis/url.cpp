@@ -16,6 +16,7 @@ constexpr std::size_t kLongestText = 1024;  // a user, a path
 constexpr std::size_t kLongestHost = 253;
 constexpr std::size_t kLongestSocketPath = 107;  // what sockaddr_un holds
 constexpr std::uint16_t kRedisPort = 6379;
+constexpr std::uint16_t kSentinelPort = 26379;
 
 /// What is wrong, thrown to parse_url within this file. The texts are constants: nothing of the input gets into them.
 struct Mistake {
@@ -166,12 +167,18 @@ void read_parameters(std::string_view query, Url& url) {
         const std::string_view name = parameter.substr(0, equals);
         const std::string value = decoded(parameter.substr(equals + 1));
         const bool is_network = url.scheme == Scheme::kTcp || url.scheme == Scheme::kTls;
-        if (name == "cluster" && is_network) {
+        if (name == "cluster" && is_network && !url.is_sentinel) {
             // Several hosts are a cluster's, whatever this says.
             url.is_cluster = flag_of(value) || url.is_cluster;
         } else if (name == "cacert" && url.scheme == Scheme::kTls) {
             if (!value.starts_with('/')) throw Mistake{"the parameter \"cacert\" is not an absolute path"};
             url.ca_file = value;
+        } else if (name == "master" && url.is_sentinel) {
+            url.master = value;
+        } else if (name == "sentinel_user" && url.is_sentinel) {
+            url.sentinel_user = value;
+        } else if (name == "sentinel_password" && url.is_sentinel) {
+            url.sentinel_password = value;
         } else if (name == "db" && url.scheme == Scheme::kUnix) {
             url.database = database_of(value);
         } else if (name == "user" && url.scheme == Scheme::kUnix) {
@@ -220,6 +227,12 @@ Url url_of(std::string_view text) {
         url.scheme = Scheme::kTcp;
     } else if (take_scheme(text, "rediss://")) {
         url.scheme = Scheme::kTls;
+    } else if (take_scheme(text, "redis-sentinel://")) {
+        url.scheme = Scheme::kTcp;
+        url.is_sentinel = true;
+    } else if (take_scheme(text, "rediss-sentinel://")) {
+        url.scheme = Scheme::kTls;
+        url.is_sentinel = true;
     } else if (take_scheme(text, "unix://") || take_scheme(text, "unix:")) {
         url.scheme = Scheme::kUnix;
     } else if (take_scheme(text, "https://")) {
@@ -228,7 +241,7 @@ Url url_of(std::string_view text) {
         url.scheme = Scheme::kRest;
         url.is_plain_http = true;
     } else {
-        throw Mistake{"it does not begin with redis://, rediss://, unix: or https://"};
+        throw Mistake{"it does not begin with redis://, rediss://, redis-sentinel://, unix: or https://"};
     }
     if (text.find('#') != std::string_view::npos)
         throw Mistake{"it contains a \"#\" (in a password, write %23)"};
@@ -248,7 +261,10 @@ Url url_of(std::string_view text) {
         const std::string_view path =
             slash == std::string_view::npos ? std::string_view() : text.substr(slash + 1);
         read_user(authority, url);
-        const std::uint16_t port = url.scheme != Scheme::kRest ? kRedisPort : url.is_plain_http ? 80 : 443;
+        const std::uint16_t port = url.is_sentinel               ? kSentinelPort
+                                   : url.scheme != Scheme::kRest ? kRedisPort
+                                   : url.is_plain_http           ? 80
+                                                                 : 443;
         url.endpoints = endpoints_of(authority, port);
         if (url.scheme == Scheme::kRest) {
             if (!path.empty()) throw Mistake{"an https:// URL takes no path"};
@@ -259,12 +275,16 @@ Url url_of(std::string_view text) {
                     "https://"};
         } else {
             if (!path.empty()) url.database = database_of(path);
-            url.is_cluster = url.endpoints.size() > 1;
+            url.is_cluster = url.endpoints.size() > 1 && !url.is_sentinel;
         }
     }
     read_parameters(query, url);
-    if (url.user.size() > kLongestText || url.ca_file.size() > kLongestText)
-        throw Mistake{"a part of it is too long"};
+    if (url.is_sentinel && url.master.empty())
+        throw Mistake{"it does not name the master that the sentinels watch (\"?master=name\")"};
+    for (const std::string* part : {&url.user, &url.ca_file, &url.master, &url.sentinel_user})
+        if (part->size() > kLongestText) throw Mistake{"a part of it is too long"};
+    if (url.sentinel_password.empty() && !url.sentinel_user.empty())
+        throw Mistake{"it has a user for the sentinels, but no password"};
     if (url.password.empty() && !url.user.empty())
         throw Mistake{"it has a user, but no password (a password alone is written \":password@\")"};
     if (url.is_cluster && url.database != 0) throw Mistake{"a cluster has no database but 0"};
@@ -316,14 +336,14 @@ std::string masked(const Url& url) {
     }
     switch (url.scheme) {
         case Scheme::kTls:
-            text = "rediss://";
+            text = url.is_sentinel ? "rediss-sentinel://" : "rediss://";
             break;
         case Scheme::kRest:
             text = url.is_plain_http ? "http://" : "https://";
             break;
         case Scheme::kTcp:
         case Scheme::kUnix:
-            text = "redis://";
+            text = url.is_sentinel ? "redis-sentinel://" : "redis://";
             break;
     }
     if (!url.password.empty()) text += encoded(url.user, "") + ":***@";
@@ -336,6 +356,9 @@ std::string masked(const Url& url) {
     }
     if (url.database != 0) text += "/" + std::to_string(url.database);
     if (url.is_cluster && url.endpoints.size() == 1) parameter("cluster", "1");
+    if (url.is_sentinel) parameter("master", encoded(url.master, ""));
+    if (!url.sentinel_user.empty()) parameter("sentinel_user", encoded(url.sentinel_user, ""));
+    if (!url.sentinel_password.empty()) parameter("sentinel_password", "***");
     if (!url.ca_file.empty()) parameter("cacert", encoded(url.ca_file, "/"));
     return text;
 }
@@ -343,7 +366,7 @@ std::string masked(const Url& url) {
 bool same_place(const Url& a, const Url& b) noexcept {
     // A password that went through TLS does not go over the same wire without it.
     return a.scheme == b.scheme && a.is_plain_http == b.is_plain_http && a.path == b.path &&
-           a.endpoints == b.endpoints;
+           a.endpoints == b.endpoints && a.is_sentinel == b.is_sentinel && a.master == b.master;
 }
 
 }  // namespace cache_ext::redis

@@ -4,13 +4,16 @@
 //
 //   redis://[[user]:password@]host[:port][,host[:port]…][/database]    TCP; port 6379 unless given
 //   rediss://…                                                         the same through TLS
+//   redis-sentinel://[[user]:password@]host[:port][,host[:port]…][/database]?master=NAME    the master that these sentinels name; port 26379
+//   rediss-sentinel://…                                                both the sentinels and the master through TLS
 //   unix:/path   unix:///path                                          a socket in the file system
 //   https://host[:port]                                                Upstash's REST interface; its token is given apart
 //
 // Parameters follow a `?`, with `&` in between:
 //
 //   cluster=1      (redis, rediss) the host is a node of a Redis Cluster. Several hosts mean the same
-//   cacert=/path   (rediss) the certificates to trust, instead of the system's
+//   sentinel_user=…, sentinel_password=…   (sentinels) what they want; user and password in front are the master's
+//   cacert=/path   (rediss, rediss-sentinel) the certificates to trust, instead of the system's
 //   db=n, user=…, password=…   (unix) what the other forms have in front of the host and after it
 //
 // An IPv6 address stands in brackets. In user, password and paths `%XX` is a byte. `http://` is taken for a loopback address only
@@ -36,14 +39,18 @@ struct Endpoint {
 
 struct Url {
     Scheme scheme = Scheme::kTcp;
-    std::vector<Endpoint> endpoints;  ///< one; several only for a cluster; none for a socket
+    std::vector<Endpoint> endpoints;  ///< one; several only for a cluster or sentinels; none for a socket
     std::string path;                 ///< of the socket
     std::string user;                 ///< empty: Redis' default user
     std::string password;             ///< empty: no AUTH
     std::string ca_file;              ///< empty: the system's certificates
     int database = 0;
     bool is_cluster = false;
-    bool is_plain_http = false;  ///< kRest only
+    bool is_sentinel = false;  ///< the endpoints are sentinels
+    std::string master;        ///< the name of what they watch
+    std::string sentinel_user;
+    std::string sentinel_password;  ///< empty: no AUTH there
+    bool is_plain_http = false;     ///< kRest only
 };
 
 struct ParsedUrl {
@@ -62,7 +69,7 @@ struct ParsedUrl {
 /// `host:port`, or nothing where the text is not that. Used for what a cluster's nodes say of each other, too.
 [[nodiscard]] std::optional<Endpoint> parse_endpoint(std::string_view text, std::uint16_t default_port);
 
-/// The same host and port, or the same path: what decides whether a password given for one may go to the other.
+/// The same hosts and ports (and master of sentinels), or the same path: what decides whether a password given for one may go to the other.
 [[nodiscard]] bool same_place(const Url& a, const Url& b) noexcept;
 
 }  // namespace cache_ext::redis

@@ -33,10 +33,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const std::string shown = masked(url);
     Url other = url;
     if (!other.password.empty()) other.password = "another";
+    if (!other.sentinel_password.empty()) other.sentinel_password = "another";
     require(masked(other) == shown);
     const ParsedUrl again = parse_url(shown);
     require(again.url.has_value());
     require(masked(*again.url) == shown && same_place(*again.url, url) && again.url->user == url.user &&
-            again.url->database == url.database && again.url->is_cluster == url.is_cluster);
+            again.url->database == url.database && again.url->is_cluster == url.is_cluster &&
+            again.url->is_sentinel == url.is_sentinel && again.url->sentinel_user == url.sentinel_user);
+    require(url.is_sentinel == !url.master.empty() && !(url.is_sentinel && url.is_cluster));
     return 0;
 }

@@ -74,6 +74,15 @@ SELECT update_redis_settings('{"redis_url": "redis://:new@third.example", "redis
 SELECT * FROM secrets();
 SELECT update_redis_settings('{"redis_url": "redis://third.example:6380"}') ->> 'redis_url' AS url;
 SELECT * FROM secrets();
+-- Sentinels have a password of their own; another name is another master.
+SELECT update_redis_settings('{"redis_url": "redis-sentinel://app:fifth@s1,s2:26380/1?master=shop&sentinel_user=watch&sentinel_password=sixth"}') ->> 'redis_url' AS url;
+SELECT value FROM settings() WHERE name = 'redis_url';
+SELECT * FROM secrets();
+SELECT update_redis_settings('{"redis_url": "redis-sentinel://s1,s2:26380/2?master=shop&sentinel_password=seventh"}') ->> 'redis_url' AS url;
+SELECT * FROM secrets();
+SELECT update_redis_settings('{"redis_url": "redis-sentinel://s1,s2:26380/2?master=other"}') ->> 'redis_url' AS url;
+SELECT * FROM secrets();
+SELECT update_redis_settings('{"redis_url": "redis://:new@third.example"}') ->> 'redis_url' AS url;
 SELECT update_redis_settings('{"redis_token": "newest"}') ->> 'redis_token' AS token;
 SELECT update_redis_settings('{"redis_token": null}') ->> 'redis_token' AS token;
 SELECT * FROM secrets();

@@ -449,7 +449,8 @@ inline Options options_for(const std::string& url) {
 /// A client and the loop that drives it.
 class Session {
 public:
-    explicit Session(Options options) : client_(Client::make(std::move(options))), loop_({client_.get()}) {}
+    explicit Session(Options options, const std::vector<Driven*>& beside = {})
+        : client_(Client::make(std::move(options))), loop_(with(beside)) {}
 
     Client& client() { return *client_; }
     Loop& loop() { return loop_; }
@@ -478,6 +479,11 @@ public:
     }
 
 private:
+    std::vector<Driven*> with(std::vector<Driven*> all) const {
+        all.push_back(client_.get());
+        return all;
+    }
+
     std::unique_ptr<Client> client_;
     Loop loop_;
 };

@@ -97,6 +97,42 @@ TEST(RedisUrl, cluster) {
     EXPECT_EQ(error_of(many), "it names too many hosts");
 }
 
+TEST(RedisUrl, sentinels) {
+    const Url url = parsed(
+        "redis-sentinel://app:s%40t@a,[::1]:26380,10.0.0.3:1/"
+        "4?master=my%20master&sentinel_user=s&sentinel_password=p%26w");
+    EXPECT_EQ(url.scheme, Scheme::kTcp);
+    EXPECT_TRUE(url.is_sentinel);
+    EXPECT_FALSE(url.is_cluster);
+    EXPECT_EQ(url.endpoints, (std::vector<Endpoint>{{"a", 26379}, {"::1", 26380}, {"10.0.0.3", 1}}));
+    EXPECT_EQ(url.master, "my master");
+    EXPECT_EQ(url.database, 4);
+    EXPECT_EQ(url.user, "app");
+    EXPECT_EQ(url.password, "s@t");
+    EXPECT_EQ(url.sentinel_user, "s");
+    EXPECT_EQ(url.sentinel_password, "p&w");
+    EXPECT_TRUE(parsed("redis-sentinel://a?master=m").sentinel_password.empty());
+    const Url tls = parsed("rediss-sentinel://a?cacert=/c&master=m");
+    EXPECT_EQ(tls.scheme, Scheme::kTls);
+    EXPECT_TRUE(tls.is_sentinel);
+    EXPECT_EQ(tls.ca_file, "/c");
+    const std::string nameless = "it does not name the master that the sentinels watch (\"?master=name\")";
+    EXPECT_EQ(error_of("redis-sentinel://a"), nameless);
+    EXPECT_EQ(error_of("redis-sentinel://a?master="), nameless);
+    EXPECT_EQ(error_of("redis-sentinel://a?master=m&sentinel_user=s"),
+              "it has a user for the sentinels, but no password");
+    const std::string unknown = "it has a parameter that this kind of URL does not take";
+    EXPECT_EQ(error_of("redis-sentinel://a?master=m&cluster=1"), unknown);
+    EXPECT_EQ(error_of("redis-sentinel://a?master=m&cacert=/c"), unknown);
+    EXPECT_EQ(error_of("redis://a?master=m"), unknown);
+    EXPECT_EQ(error_of("redis://a?sentinel_password=p"), unknown);
+    EXPECT_EQ(error_of("unix:/a?master=m"), unknown);
+    EXPECT_EQ(error_of("redis-sentinel://?master=m"), "a host is missing");
+    EXPECT_EQ(error_of("redis-sentinel://a/x?master=m"), "the database is not a number, 0 or more");
+    EXPECT_EQ(error_of("redis-sentinel://a?master=%00"), "it contains a zero byte");
+    EXPECT_EQ(error_of("redis-sentinel://a?master=" + std::string(2000, 'm')), "a part of it is too long");
+}
+
 TEST(RedisUrl, rest) {
     const Url url = parsed("https://eu1-some-name-123.upstash.io");
     EXPECT_EQ(url.scheme, Scheme::kRest);
@@ -113,7 +149,8 @@ TEST(RedisUrl, rest) {
 
 TEST(RedisUrl, mistakes) {
     EXPECT_EQ(error_of(""), "it is empty");
-    EXPECT_EQ(error_of("host:6379"), "it does not begin with redis://, rediss://, unix: or https://");
+    EXPECT_EQ(error_of("host:6379"),
+              "it does not begin with redis://, rediss://, redis-sentinel://, unix: or https://");
     EXPECT_EQ(error_of("redis://"), "a host is missing");
     EXPECT_EQ(error_of("redis://:6379"), "a host is missing");
     EXPECT_EQ(error_of("redis://a:0"), "a port is not a number from 1 to 65535");
@@ -153,6 +190,10 @@ TEST(RedisUrl, a_password_is_in_no_message) {
         "rediss://a?cacert=Xyzzy",
         "redis://app:Xyzzy?x@host",
         "redis://app:Xyzzy@host,b,c,,d:ef",
+        "redis-sentinel://app:Xyzzy@host",
+        "redis-sentinel://host?sentinel_password=Xyzzy",
+        "redis-sentinel://host?master=m&sentinel_password=%Xyzzy",
+        "redis-sentinel://host?master=m&Xyzzy=1",
     };
     for (const char* text : kWrong) {
         const std::string error = error_of(text);
@@ -168,12 +209,18 @@ TEST(RedisUrl, masked) {
     EXPECT_EQ(masked(parsed("unix:/a%20b?password=Xyzzy&db=1")), "unix:/a%20b?db=1&password=***");
     EXPECT_EQ(masked(parsed("rediss://a,b:1?cacert=/c%26d")), "rediss://a:6379,b:1?cacert=/c%26d");
     EXPECT_EQ(masked(parsed("redis://a?cluster=1")), "redis://a:6379?cluster=1");
+    EXPECT_EQ(masked(parsed("redis-sentinel://a:Xyzzy@h,i:1/2?sentinel_password=Xyzzy&master=m")),
+              "redis-sentinel://a:***@h:26379,i:1/2?master=m&sentinel_password=***");
+    EXPECT_EQ(
+        masked(parsed("rediss-sentinel://h?master=%26&cacert=/c&sentinel_password=Xyzzy&sentinel_user=u%3D")),
+        "rediss-sentinel://h:26379?master=%26&sentinel_user=u%3D&sentinel_password=***&cacert=/c");
     EXPECT_EQ(masked(parsed("https://x.upstash.io")), "https://x.upstash.io:443");
 }
 
 TEST(RedisUrl, masked_means_the_same_but_for_the_password) {
     for (const char* text :
          {"redis://app:%2A%2A%2A@[fe80::1%25eth0]:1/3", "unix:/a%25b?user=u&password=***&db=9",
+          "redis-sentinel://u:***@a,b/1?master=m%20n&sentinel_user=v&sentinel_password=***",
           "rediss://u%40:***@a,b,c?cacert=/x", "redis://h?cluster=yes", "https://h:8443"}) {
         const Url url = parsed(text);
         const Url again = parsed(masked(url));
@@ -183,6 +230,9 @@ TEST(RedisUrl, masked_means_the_same_but_for_the_password) {
         EXPECT_EQ(url.database, again.database);
         EXPECT_EQ(url.is_cluster, again.is_cluster);
         EXPECT_EQ(url.ca_file, again.ca_file);
+        EXPECT_EQ(url.is_sentinel, again.is_sentinel);
+        EXPECT_EQ(url.master, again.master);
+        EXPECT_EQ(url.sentinel_user, again.sentinel_user);
     }
 }
 
@@ -192,6 +242,11 @@ TEST(RedisUrl, same_place) {
     EXPECT_FALSE(same_place(parsed("redis://h"), parsed("redis://h:1")));
     EXPECT_FALSE(same_place(parsed("rediss://h"), parsed("redis://h"))) << "it would go in the clear";
     EXPECT_FALSE(same_place(parsed("unix:/a"), parsed("unix:/b")));
+    const Url sentinel = parsed("redis-sentinel://h:1?master=m&sentinel_password=p");
+    EXPECT_TRUE(same_place(sentinel, parsed("redis-sentinel://u:p@h:1/3?master=m")));
+    EXPECT_FALSE(same_place(sentinel, parsed("redis-sentinel://h:1?master=n")));
+    EXPECT_FALSE(same_place(sentinel, parsed("rediss-sentinel://h:1?master=m")));
+    EXPECT_FALSE(same_place(sentinel, parsed("redis://h:1")));
 }
 
 TEST(RedisUrl, endpoints_that_a_cluster_names) {
