@@ -82,7 +82,7 @@ SELECT update_redis_settings('{"redis_url": "redis-sentinel://s1,s2:26380/2?mast
 SELECT * FROM secrets();
 SELECT update_redis_settings('{"redis_url": "redis-sentinel://s1,s2:26380/2?master=other"}') ->> 'redis_url' AS url;
 SELECT * FROM secrets();
-SELECT update_redis_settings('{"redis_url": "redis://:new@third.example"}') ->> 'redis_url' AS url;
+SELECT update_redis_settings('{"redis_url": "redis://third.example:6380"}') ->> 'redis_url' AS url;
 SELECT update_redis_settings('{"redis_token": "newest"}') ->> 'redis_token' AS token;
 SELECT update_redis_settings('{"redis_token": null}') ->> 'redis_token' AS token;
 SELECT * FROM secrets();
