@@ -12,20 +12,30 @@ use Time::HiRes qw(sleep time);
 
 my @all;
 
+# CACHE_EXT_REDIS=valkey: the tests are run with Valkey.
+sub program { return ($ENV{CACHE_EXT_REDIS} || 'redis') . '-server'; }
+
 # Why there is none to be had; nothing where there is.
 sub missing {
+    my $program = program();
     for my $folder (split /:/, $ENV{PATH}) {
-        return if -x "$folder/redis-server";
+        return if -x "$folder/$program";
     }
-    return 'there is no redis-server (tools/setup installs it)';
+    return "there is no $program (tools/setup installs it)";
 }
 
-# Not started yet. `args`: further settings of the server, as on its command line.
+# Not started yet. `args`: further settings of the server, as on its command line; `config`: the text of a file of settings, which the server may write to itself;
+# `password`: what its clients have to say.
 sub new {
     my ($class, %options) = @_;
     my $dir = PostgreSQL::Test::Utils::tempdir_short();
     chmod 0755, $dir;
-    my $self = bless { dir => $dir, socket => "$dir/r.sock", args => $options{args} // [], save => $options{save} // '', owner => $$ }, $class;
+    my $self = bless { dir => $dir, socket => "$dir/r.sock", args => $options{args} // [], save => $options{save} // '',
+        password => $options{password}, owner => $$ }, $class;
+    if (defined $options{config}) {
+        append_to_file("$dir/conf", $options{config});
+        $self->{config} = "$dir/conf";
+    }
     push @all, $self;
     return $self;
 }
@@ -39,7 +49,7 @@ sub start {
         open STDIN, '<', '/dev/null';
         open STDOUT, '>>', "$self->{dir}/log";
         open STDERR, '>&', \*STDOUT;
-        exec 'redis-server', '--port', 0, '--unixsocket', $self->{socket}, '--unixsocketperm', 777, '--dir', $self->{dir}, '--daemonize', 'no',
+        exec program(), $self->{config} // (), '--port', 0, '--unixsocket', $self->{socket}, '--unixsocketperm', 777, '--dir', $self->{dir}, '--daemonize', 'no',
             '--save', $self->{save}, @{ $self->{args} }
           or POSIX::_exit(1);
     }
@@ -47,10 +57,10 @@ sub start {
     for (1 .. 400) {
         my $client = eval { $self->client };
         return $self if $client && (eval { $client->do('PING') } // '') eq 'PONG';
-        die "redis-server does not start:\n" . slurp_file("$self->{dir}/log") if waitpid($pid, POSIX::WNOHANG()) == $pid;
+        die program() . " does not start:\n" . slurp_file("$self->{dir}/log") if waitpid($pid, POSIX::WNOHANG()) == $pid;
         sleep 0.02;
     }
-    die 'redis-server does not answer';
+    die program() . ' does not answer';
 }
 
 # Ends it: with SIGTERM as an administrator does, else as told.
@@ -68,7 +78,12 @@ sub signal { my ($self, $signal) = @_; kill $signal, $self->{pid}; }
 # What it kept on disk is gone.
 sub forget { my ($self) = @_; unlink glob "$self->{dir}/*.rdb"; PostgreSQL::Test::Utils::system_or_bail('rm', '-rf', "$self->{dir}/appendonlydir"); }
 
-sub client { my ($self) = @_; return RedisClient->new($self->{socket}); }
+sub client {
+    my ($self) = @_;
+    my $client = RedisClient->new($self->{socket});
+    $client->do('AUTH', $self->{password}) if defined $self->{password};
+    return $client;
+}
 
 # A command by a connection of its own.
 sub do { my ($self, @words) = @_; return $self->client->do(@words); }
