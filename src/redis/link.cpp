@@ -225,6 +225,10 @@ void Link::on_reply(Reply&& reply) noexcept {
     // The connection sees to it that there is one.
     Request request = std::move(requests_.front());
     requests_.pop_front();
+    // A master whose replicas have left it may have been replaced: the sentinels know.
+    if (sentinels_ && reply.verdict == Verdict::kRetryLater &&
+        reply.text.find("NOREPLICAS") != std::string::npos)
+        reply.verdict = Verdict::kReconnect;
     // What the client asks for itself says nothing of whether commands are done.
     if (request.is_internal && reply.verdict != Verdict::kReconnect)
         return owner_.on_answer(*this, std::move(request), std::move(reply), now_);

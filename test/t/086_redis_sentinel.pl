@@ -113,7 +113,7 @@ sub invalidate_while {
     $client->do('WAIT', 1, 5000) or die 'the replica is away';
     my $writer = IPC::Run::start([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres'), '-c',
         "DO \$\$ BEGIN FOR i IN 1..$count LOOP PERFORM invalidate_cache_key('db_query:' || i); COMMIT; PERFORM pg_sleep(0.005); END LOOP; END \$\$" ]);
-    sleep 0.5;
+    soon(sub { left($master) < $count - 50 }, 'it has begun');
     $what->();
     return ok($writer->finish, 'no transaction fails because of it');
 }
@@ -130,7 +130,6 @@ soon(sub { left('one') == 0 }, 'and has nothing left either');
 # --- one that comes unasked ----------------------------------------------------------------------------------
 
 soon(sub { knows_replica('one') }, 'which the sentinel knows');
-sleep 2.5;    # It begins no second failover sooner.
 invalidate_while('two', sub { $server{two}->stop('KILL') });
 soon(sub { master_port() == $port{one} && role('one') eq 'master' }, 'the first one takes over when the master is killed');
 soon(sub { left('one') == 0 }, 'nothing of what was invalidated meanwhile is left there');
@@ -142,7 +141,6 @@ listens('one', 'and what it is told is heard');
 $server{two}{args} = [ @{ $server{two}{args} }[ 0 .. $#{ $server{two}{args} } - 1 ], "127.0.0.1 $port{one}" ];
 $server{two}->start;
 soon(sub { is_replica('two') && knows_replica('two') }, 'the other one is a replica again');
-sleep 2.5;
 my $client = put('one', map { "db_query:$_" } 1 .. 20);
 $client->do('SET', 'foreign', 'old');
 $client->do('WAIT', 1, 5000);

@@ -97,6 +97,19 @@ TEST_F(RedisSentinel, is_asked_again_when_the_master_has_become_a_replica) {
     EXPECT_EQ(other_.count("SET"), 1U);
 }
 
+TEST_F(RedisSentinel, is_asked_again_when_its_replicas_have_left_the_master) {
+    Session session(options(), all());
+    ASSERT_TRUE(session.comes_up());
+    one_.set([](const Words& words) {
+        return words[0] == "SET" ? std::string("-NOREPLICAS Not enough good replicas to write.\r\n")
+                                 : FakeServer::pleasant(words);
+    });
+    first_.set(naming(other_));
+    EXPECT_EQ(session.run({"SET", "k", "v"}).verdict, Verdict::kReconnect);
+    EXPECT_TRUE(session.run({"SET", "k", "v"}).ok());
+    EXPECT_EQ(other_.count("SET"), 1U);
+}
+
 TEST_F(RedisSentinel, who_is_no_master_is_not_written_to) {
     one_.set(replica);
     Session session(options(), all());
