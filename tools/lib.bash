@@ -208,10 +208,12 @@ install_private() {
     for file in "$bindir"/{clusterdb,createdb,createuser,dropdb,dropuser,initdb,oid2name,pg_*,pgbench,postgres,psql,reindexdb,vacuumdb,vacuumlo}; do
         [[ ! -f $file ]] || cp -L "$file" "$prefix$bindir/"
     done
-    # Debian's redis-tools has the server under another name.
-    if ! command -v redis-server >/dev/null && command -v redis-check-rdb >/dev/null; then
-        ln -sf "$(command -v redis-check-rdb)" "$prefix$bindir/redis-server"
-    fi
+    # Debian's redis-tools and valkey-tools have the servers under other names.
+    for file in redis valkey; do
+        if ! command -v "$file-server" >/dev/null && command -v "$file-check-rdb" >/dev/null; then
+            ln -sf "$(command -v "$file-check-rdb")" "$prefix$bindir/$file-server"
+        fi
+    done
     link_entries "$sharedir" "$prefix$sharedir"
     link_entries "$sharedir/extension" "$prefix$sharedir/extension"
     link_entries "$libdir" "$prefix$libdir"

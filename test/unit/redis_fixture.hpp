@@ -108,8 +108,11 @@ inline std::optional<std::string> find_program(std::initializer_list<const char*
     return std::nullopt;
 }
 
-/// Debian's redis-tools has the server's program too, under the name of one of its other uses.
+/// Debian's redis-tools has the server's program too, under the name of one of its other uses. CACHE_EXT_REDIS=valkey: that is tried first.
 inline std::optional<std::string> redis_program() {
+    const char* wanted = std::getenv("CACHE_EXT_REDIS");
+    if (wanted != nullptr && std::string(wanted) == "valkey")
+        if (auto found = find_program({"valkey-server", "valkey-check-rdb"})) return found;
     return find_program({"redis-server", "redis-check-rdb", "valkey-server", "valkey-check-rdb"});
 }
 
