@@ -328,7 +328,8 @@ std::string masked(const Url& url) {
         separator = '&';
     };
     if (url.scheme == Scheme::kUnix) {
-        text = "unix:" + encoded(url.path, "/");
+        // Of several slashes two are the scheme's.
+        text = (url.path.starts_with("//") ? "unix://" : "unix:") + encoded(url.path, "/");
         if (url.database != 0) parameter("db", std::to_string(url.database));
         if (!url.user.empty()) parameter("user", encoded(url.user, ""));
         if (!url.password.empty()) parameter("password", "***");

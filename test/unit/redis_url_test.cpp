@@ -220,7 +220,7 @@ TEST(RedisUrl, masked) {
 TEST(RedisUrl, masked_means_the_same_but_for_the_password) {
     for (const char* text :
          {"redis://app:%2A%2A%2A@[fe80::1%25eth0]:1/3", "unix:/a%25b?user=u&password=***&db=9",
-          "redis-sentinel://u:***@a,b/1?master=m%20n&sentinel_user=v&sentinel_password=***",
+          "redis-sentinel://u:***@a,b/1?master=m%20n&sentinel_user=v&sentinel_password=***", "unix:////a",
           "rediss://u%40:***@a,b,c?cacert=/x", "redis://h?cluster=yes", "https://h:8443"}) {
         const Url url = parsed(text);
         const Url again = parsed(masked(url));
