@@ -1,5 +1,5 @@
 // The client and a server that is stopped, killed, full, a replica, loading, strange, or not there.
-#include "redis_fixture.hpp"
+#include "redis_proxy.hpp"
 
 #include <algorithm>
 #include <random>

@@ -1,7 +1,7 @@
 // Items that are added to lists of a real server: in order, and each once, whatever is lost on the way.
 #include "redis/list_feeder.hpp"
 
-#include "redis_fixture.hpp"
+#include "redis_proxy.hpp"
 
 namespace cache_ext::redis {
 namespace {

@@ -1,4 +1,7 @@
 // The client of the REST interface, against a small HTTP server that passes commands on to a real Redis, or does worse.
+#include <atomic>
+#include <thread>
+
 #include "redis_fixture.hpp"
 
 #include "redis/json.hpp"

@@ -1,5 +1,6 @@
 // Listening on channels of a real server.
 #include "redis_ear.hpp"
+#include "redis_proxy.hpp"
 
 namespace cache_ext::redis {
 namespace {
