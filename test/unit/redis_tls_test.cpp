@@ -2,6 +2,7 @@
 #include "redis/subscriber.hpp"
 
 #include <algorithm>
+#include <fstream>
 
 #include "redis_fixture.hpp"
 
@@ -92,6 +93,32 @@ TEST_F(RedisTls, listens) {
     Session session(options_for(server.url()));
     session.run({"PUBLISH", "news", "one"});
     EXPECT_TRUE(loop.until([&] { return heard == "one"; }));
+}
+
+TEST_F(RedisTls, sentinels) {
+    const std::string own = certificate("own", "IP:127.0.0.1");
+    const int port = free_port();
+    const int sentinel_port = free_port();
+    RedisServer server(settings(port, own));
+    const std::string conf = folder_.path() + "/sentinel.conf";
+    std::ofstream(conf) << "port 0\ndir " << folder_.path() << "\ntls-port " << sentinel_port
+                        << "\ntls-cert-file " << own << ".crt\ntls-key-file " << own
+                        << ".key\ntls-ca-cert-file " << own
+                        << ".crt\ntls-auth-clients no\ntls-replication yes\n"
+                        << "sentinel monitor shop 127.0.0.1 " << port << " 1\n";
+    const Process sentinel(redis_program().value(), {"redis-server", conf, "--sentinel"}, conf + ".log");
+    const std::string url =
+        "rediss-sentinel://127.0.0.1:" + std::to_string(sentinel_port) + "?master=shop&cacert=";
+    Session session(options_for(url + own + ".crt"));
+    EXPECT_EQ(session.run({"SET", "key", "value"}).text, "OK");
+    EXPECT_EQ(session.status().connections, 1U);
+    // The certificate is looked at there, too.
+    const std::string other = certificate("other", "IP:127.0.0.1");
+    Session distrusting(options_for(url + other + ".crt"));
+    EXPECT_TRUE(distrusting.loop().until([&] { return !distrusting.status().last_error.empty(); }));
+    EXPECT_TRUE(distrusting.status().last_error.starts_with("sentinel 127.0.0.1:"))
+        << distrusting.status().last_error;
+    EXPECT_NE(distrusting.status().last_error.find("not trusted"), std::string::npos);
 }
 
 TEST_F(RedisTls, not_trusted) {
