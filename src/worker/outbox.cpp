@@ -4,6 +4,7 @@
 #include "pg/utf8.hpp"
 
 extern "C" {
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "utils/array.h"
@@ -222,6 +223,8 @@ void write_push_state(const PushState& state) {
             "complete = excluded.complete, generation = excluded.generation, has_put = excluded.has_put",
             4, types, values, false);
     SPI_finish();
+    // A crash after what it allows has been sent must not undo it: numbers would be given again, fences be too low.
+    ForceSyncCommit();
 }
 
 }  // namespace cache_ext::worker

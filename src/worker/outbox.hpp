@@ -49,6 +49,7 @@ struct PushState {
     std::uint64_t sent = 0;  ///< of the rows that have left the outbox, the last message; see remember_sent
 };
 PushState read_push_state();
+/// Makes this transaction one whose commit waits for the disk.
 void write_push_state(const PushState& state);
 
 }  // namespace cache_ext::worker
