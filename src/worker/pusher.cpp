@@ -320,6 +320,8 @@ extern "C" void cache_ext_pusher_main(Datum argument) {
     // Its rows come and go faster than they are counted; it always wants the first ones.
     set_for_worker("enable_seqscan", "off");
     set_for_worker("enable_bitmapscan", "off");
+    // A scan that is done nevertheless, as of a queue's tables, has so high a cost then that the query would be compiled first.
+    set_for_worker("jit", "off");
 
     if (!pg::attached()) proc_exit(0);
     own_place = pg::region().pushers().sit_down(MyDatabaseId, MyProcPid, pg::process_number());
