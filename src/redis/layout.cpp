@@ -61,6 +61,10 @@ std::string Layout::sent_key(std::string_view queue) const {
     return beside(queue_key(queue), "sent") + ":" + origin + ":" + database;
 }
 
+std::string Layout::taken_key(std::string_view queue, std::string_view taker) const {
+    return beside(queue_key(queue), "taken") + ":" + std::string(taker);
+}
+
 void Notice::merge(Notice&& other) {
     move_to(keys, other.keys);
     move_to(tags, other.tags);

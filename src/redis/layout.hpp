@@ -37,6 +37,14 @@ struct Layout {
         return prefix + "queue:" + std::string(queue);
     }
     [[nodiscard]] std::string sent_key(std::string_view queue) const;
+
+    /// Beside the list, too: what a database has taken from it in transactions of which it is not known yet how they end. `taker`: the server and the database, by numbers that a
+    /// new name does not change.
+    [[nodiscard]] std::string taken_key(std::string_view queue, std::string_view taker) const;
+    /// The queues from which a database has taken something of late.
+    [[nodiscard]] std::string takings_key(std::string_view taker) const {
+        return prefix + "cache_ext:taken:" + std::string(taker);
+    }
 };
 
 /// What was invalidated. Names without the prefix, in UTF-8.
