@@ -10,6 +10,7 @@
 #include "pg/identity.hpp"
 #include "pg/observe.hpp"
 #include "pg/queue.hpp"
+#include "pg/queue_in_redis.hpp"
 #include "pg/redis_settings.hpp"
 #include "pg/replication.hpp"
 #include "pg/settings.hpp"
@@ -39,6 +40,7 @@ extern "C" void _PG_init() {
     pg::init_temporary();
     pg::init_redis_settings();
     pg::init_queues();
+    pg::init_queue_in_redis();
     api::init_policies();
     api::init_cached_functions();
     api::init_watch_sql();

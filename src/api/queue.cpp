@@ -3,6 +3,7 @@
 #include "api/args.hpp"
 #include "pg/guard.hpp"
 #include "pg/queue.hpp"
+#include "pg/queue_in_redis.hpp"
 #include "worker/pusher.hpp"
 #include "worker/worker.hpp"
 
@@ -58,7 +59,15 @@ CACHE_EXT_FUNCTION(dequeue) {
     PreventCommandIfReadOnly("dequeue()");
     PreventCommandDuringRecovery("dequeue()");
     Datum data = 0;
-    const bool found = pg::dequeue(queue, data);
+    bool found = false;
+    if (pg::queues_are_delivered()) {
+        PreventCommandIfParallelMode("dequeue()");
+        // Who drops it there, or puts it back.
+        worker::ensure_pusher();
+        found = pg::dequeue_from_redis(queue, data);
+    } else {
+        found = pg::dequeue(queue, data);
+    }
     see_to_tables();
     if (!found) PG_RETURN_NULL();
     PG_RETURN_DATUM(data);

@@ -79,6 +79,10 @@ public:
     void end_write(std::uint32_t database) noexcept;
     std::int32_t writers(std::int32_t place) const noexcept;
 
+    /// A transaction is over, or a part of it was rolled back, that had taken items from Redis. How often that was said; any number to begin with.
+    void end_taking(std::uint32_t database) noexcept;
+    std::uint32_t takings_ended(std::int32_t place) const noexcept;
+
     void report(std::int32_t place, const PushReport& report) noexcept;
 
     /// What the pusher of this database told last, be it there or gone. False: nothing.
@@ -91,6 +95,7 @@ private:
         std::atomic<std::int32_t> latch;
         std::atomic<std::int32_t> writers;
         std::atomic<FullXid> lost;
+        std::atomic<std::uint32_t> takings_ended;
         Timestamp not_before;
         bool is_wanted;
         PushReport report;

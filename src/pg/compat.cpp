@@ -1,6 +1,7 @@
 #include "pg/compat.hpp"
 
 extern "C" {
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_proc.h"
 #include "nodes/nodeFuncs.h"
@@ -38,6 +39,15 @@ int process_number() noexcept {
 int max_backend_slots() noexcept {
     // Auxiliary processes come after the backends in both numberings.
     return MaxBackends + NUM_AUXILIARY_PROCS;
+}
+
+TransactionId oldest_known_transaction() noexcept {
+#if PG_VERSION_NUM >= 170000
+    // 17 gave it another name.
+    return TransamVariables->oldestClogXid;
+#else
+    return ShmemVariableCache->oldestClogXid;
+#endif
 }
 
 WaitEventSet* make_wait_set(int events) {

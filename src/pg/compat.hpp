@@ -32,6 +32,9 @@ namespace cache_ext::pg {
 /// was on. A relation may be asked about twice. Only in a transaction.
 [[nodiscard]] bool any_written_relation(bool (*test)(void* context, Oid relation), void* context);
 
+/// The oldest transaction of which the server knows whether it was committed. With XactTruncationLock held.
+[[nodiscard]] TransactionId oldest_known_transaction() noexcept;
+
 /// A set of events to wait for, of this process alone until it is freed.
 [[nodiscard]] WaitEventSet* make_wait_set(int events);
 

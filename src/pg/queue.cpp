@@ -200,16 +200,12 @@ bool take(Search& search) {
                        &failure, false) == TM_Ok;
 }
 
-/// What another program may be given nobody takes here.
+/// What Redis is given nobody takes here: who has come this far has begun before that was switched on.
 void refuse_where_delivered() {
     if (queues_are_delivered())
-        ereport(
-            ERROR,
-            (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-             errmsg("items of queues are delivered to Redis"),
-             errdetail("What has been taken from a list there cannot be put back by a rollback here."),
-             errhint(
-                 "Take them with RPOP there, or set \"redis_queues\" to false with update_redis_settings.")));
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("items of queues are delivered to Redis from now on"),
+                        errhint("Try again, to be given one from there.")));
 }
 
 /// What was taken is there again, or may be.
@@ -310,6 +306,22 @@ std::int64_t queue_length(std::string_view queue) {
     }
     end(searches, nullptr);
     return length;
+}
+
+bool queue_has_committed(std::string_view queue) {
+    wants_keeper = false;
+    Searches searches;
+    begin(searches, queue,
+          PointerGetDatum(cstring_to_text_with_len(queue.data(), static_cast<int>(queue.size()))));
+    bool found = false;
+    for (Search& search : searches.each) {
+        for (; !found && search.item != nullptr; advance(search)) {
+            found = !TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(search.item->t_data));
+            CHECK_FOR_INTERRUPTS();
+        }
+    }
+    end(searches, nullptr);
+    return found;
 }
 
 bool queues_are_delivered() {

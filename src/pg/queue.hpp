@@ -35,6 +35,9 @@ inline constexpr std::uint32_t kQueueTablePages = 512;
 
 [[nodiscard]] std::int64_t queue_length(std::string_view queue);
 
+/// Whether a queue has items that others can see. May raise.
+[[nodiscard]] bool queue_has_committed(std::string_view queue);
+
 /// Whether items are delivered to Redis instead of to `dequeue`, which refuses then. Needs a transaction; may raise.
 [[nodiscard]] bool queues_are_delivered();
 

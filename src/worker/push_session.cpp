@@ -164,6 +164,7 @@ PushSession::PushSession(pg::RedisSettings settings, std::int32_t place)
       layout_(layout_of(settings_)),
       client_(redis::Client::make(options_of(settings_))),
       quick_(*client_, layout_),
+      settlement_(*client_, layout_, place_),
       scanning_(*client_, layout_),
       born_(U64FromFullTransactionId(ReadNextFullTransactionId())) {
     copy_text(report_.server, redis::masked(*settings_.url));
@@ -202,7 +203,7 @@ std::vector<const redis::Driven*> PushSession::driven() const {
 }
 
 TimePoint PushSession::next_deadline() const noexcept {
-    TimePoint deadline = std::min(client_->next_deadline(), turn_at_);
+    TimePoint deadline = std::min({client_->next_deadline(), turn_at_, settlement_.next_deadline()});
     if (subscriber_) deadline = std::min(deadline, subscriber_->next_deadline());
     if (queues_) deadline = std::min(deadline, queues_->next_deadline());
     if (publisher_ && redis_last_) {
@@ -216,6 +217,7 @@ void PushSession::service(std::span<const redis::Ready> ready, TimePoint now) {
     client_->service(ready, now);
     if (subscriber_) subscriber_->service(ready, now);
     if (queues_) queues_->step(now);
+    settlement_.step(now);
     look_at_connections(now);
     if (!redis_last_) {
         ask_for_sequence(now);
@@ -270,7 +272,7 @@ bool PushSession::wants_turn(TimePoint now) const noexcept {
     const bool any_offered = may_put(now) && pg::region().offers().any_of(MyDatabaseId);
     const bool may_read = redis_last_ && client_->can_take(now) && quick_.stage() == Lane::Stage::kIdle;
     return any_done || any_offered || (redis_last_ && !is_checked_) ||
-           (queues_ && queues_->wants_turn(now)) || (hungry_ && may_read);
+           (queues_ && queues_->wants_turn(now)) || settlement_.wants_turn() || (hungry_ && may_read);
 }
 
 /// Whether values can be put: nobody may be taking keys out of the sets that they are put into.
@@ -290,6 +292,7 @@ void PushSession::turn(TimePoint now) {
     if (now >= turn_at_) expect_rows();
     turn_at_ = now + kPoll;
     if (queues_) queues_->turn(now);
+    settlement_.turn();
     if (!state_known_) {
         state_ = pg::pg_call([] { return read_push_state(); });
         state_known_ = true;
@@ -461,9 +464,9 @@ void PushSession::report(TimePoint now) {
     const redis::Status status = client_->status(now);
     copy_text(report_.state, redis::to_text(status.state));
     std::string error = status.last_error;
-    for (const std::string* each :
-         {&quick_.deletion().last_error(), &scanning_.deletion().last_error(),
-          publisher_ ? &publisher_->last_error() : &error, queues_ ? &queues_->last_error() : &error}) {
+    for (const std::string* each : {&quick_.deletion().last_error(), &scanning_.deletion().last_error(),
+                                    publisher_ ? &publisher_->last_error() : &error,
+                                    queues_ ? &queues_->last_error() : &error, &settlement_.last_error()}) {
         if (error.empty()) error = *each;
     }
     copy_text(report_.last_error, error);

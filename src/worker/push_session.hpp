@@ -19,6 +19,7 @@
 #include "worker/inbox.hpp"
 #include "worker/outbox.hpp"
 #include "worker/queue_delivery.hpp"
+#include "worker/queue_settlement.hpp"
 
 namespace cache_ext::worker {
 
@@ -111,6 +112,7 @@ private:
     std::optional<redis::Filler> filler_;        ///< likewise
     Lane quick_;
     std::optional<QueueDelivery> queues_;  ///< where they are delivered there
+    QueueSettlement settlement_;           ///< of what was taken there, be it switched off by now
     Lane scanning_;                        ///< for rows because of which all keys are looked through
     PushState state_;
     bool state_known_ = false;
