@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "redis/client.hpp"
 #include "redis/json_text.hpp"
 
 namespace cache_ext::redis {
@@ -37,6 +38,11 @@ std::string beside(const std::string& key, std::string_view what) {
     const std::size_t close = open == std::string::npos ? open : key.find('}', open + 1);
     const bool has_tag = close != std::string::npos && close > open + 1;
     const std::string home = has_tag ? key.substr(open + 1, close - open - 1) : key;
+    // What ends a tag cannot be in one: then some number that happens to belong there.
+    for (int i = 0; home.find('}') != std::string::npos; ++i) {
+        const std::string number = std::to_string(i);
+        if (slot_of(number) == slot_of(key)) return "{" + number + "}:" + key + ":" + std::string(what);
+    }
     return "{" + home + "}:" + std::string(what);
 }
 

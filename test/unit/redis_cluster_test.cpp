@@ -2,6 +2,7 @@
 #include <set>
 
 #include "redis_cluster_fixture.hpp"
+#include "taking_fixture.hpp"
 
 namespace cache_ext::redis {
 namespace {
@@ -74,6 +75,25 @@ TEST_F(RedisCluster, everything_on_three_nodes) {
     session.client().close(now());
     EXPECT_EQ(lost, 10);
     EXPECT_TRUE(session.client().interests().empty());
+}
+
+TEST_F(RedisCluster, items_that_are_taken_aside) {
+    Cluster cluster;
+    TakingSession s(cluster.url());
+    SettlingSession settling(s);
+    for (int i = 0; i < 9; ++i) {
+        const std::string queue = "q" + std::to_string(i);
+        EXPECT_TRUE(s.note(queue).ok());
+        s.add(queue, "1");
+        s.add(queue, "2");
+        EXPECT_EQ(s.take(queue, "10:1").text, "1");
+        EXPECT_EQ(s.take(queue, "11:1").text, "2");
+    }
+    for (int i = 0; i < 9; ++i) {
+        const std::string queue = "q" + std::to_string(i);
+        EXPECT_TRUE(settling.leaves(queue, {}));
+        EXPECT_EQ(s.list(queue), std::vector<std::string>{"2"});
+    }
 }
 
 TEST_F(RedisCluster, slots_that_move_while_they_are_written) {
