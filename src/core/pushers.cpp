@@ -104,13 +104,13 @@ std::int32_t Pushers::writers(std::int32_t place) const noexcept {
     return places_[place].writers.load(std::memory_order_seq_cst);
 }
 
-void Pushers::end_taking(std::uint32_t database) noexcept {
+void Pushers::touch_takings(std::uint32_t database) noexcept {
     if (Place* place = find(database); place != nullptr)
-        place->takings_ended.fetch_add(1, std::memory_order_acq_rel);
+        place->takings_touched.fetch_add(1, std::memory_order_acq_rel);
 }
 
-std::uint32_t Pushers::takings_ended(std::int32_t place) const noexcept {
-    return places_[place].takings_ended.load(std::memory_order_acquire);
+std::uint32_t Pushers::takings_touched(std::int32_t place) const noexcept {
+    return places_[place].takings_touched.load(std::memory_order_acquire);
 }
 
 bool Pushers::lose(std::uint32_t database, FullXid xid) noexcept {

@@ -79,9 +79,9 @@ public:
     void end_write(std::uint32_t database) noexcept;
     std::int32_t writers(std::int32_t place) const noexcept;
 
-    /// A transaction is over, or a part of it was rolled back, that had taken items from Redis. How often that was said; any number to begin with.
-    void end_taking(std::uint32_t database) noexcept;
-    std::uint32_t takings_ended(std::int32_t place) const noexcept;
+    /// A transaction is over, or a part of it was rolled back, that had taken items from Redis; or one is about to take some. How often that was said; any number to begin with.
+    void touch_takings(std::uint32_t database) noexcept;
+    std::uint32_t takings_touched(std::int32_t place) const noexcept;
 
     void report(std::int32_t place, const PushReport& report) noexcept;
 
@@ -95,7 +95,7 @@ private:
         std::atomic<std::int32_t> latch;
         std::atomic<std::int32_t> writers;
         std::atomic<FullXid> lost;
-        std::atomic<std::uint32_t> takings_ended;
+        std::atomic<std::uint32_t> takings_touched;
         Timestamp not_before;
         bool is_wanted;
         PushReport report;

@@ -193,6 +193,13 @@ Reply ask(Session& s, Submit&& submit) {
     return std::move(**reply);
 }
 
+/// The pusher is to look what has become of what was taken.
+void tell_pusher() noexcept {
+    if (!attached()) return;
+    region().pushers().touch_takings(MyDatabaseId);
+    wake_pusher();
+}
+
 /// So that the pusher looks there.
 void note_queue(Session& s, const std::string& queue) {
     const TimePoint at = now();
@@ -202,6 +209,7 @@ void note_queue(Session& s, const std::string& queue) {
         ask(s, [&](redis::Handler handler) { return s.takings().note(queue, std::move(handler), at); });
     if (!reply.ok()) throw_refused(reply);
     s.noted.insert_or_assign(queue, at);
+    tell_pusher();
 }
 
 /// Asks once. Without a token only whether there is one.
@@ -253,13 +261,6 @@ void nap() {
         ResetLatch(MyLatch);
         CHECK_FOR_INTERRUPTS();
     });
-}
-
-/// The pusher is to look what has become of what was taken.
-void tell_pusher() noexcept {
-    if (!attached()) return;
-    region().pushers().end_taking(MyDatabaseId);
-    wake_pusher();
 }
 
 void on_transaction(XactEvent event) noexcept {

@@ -7,9 +7,10 @@ namespace cache_ext::redis {
 
 namespace {
 
-/// How often it looks without being told: where something is taken, or nothing was known; and where nothing is.
+/// How long until it looks without being told: at first, and then longer and longer, as long as something is taken or not.
 constexpr milliseconds kLookSoon{1000};
-constexpr milliseconds kLook{5000};
+constexpr milliseconds kLookLatestTaken{5000};
+constexpr milliseconds kLookLatest{60'000};
 /// Where nothing can be sent.
 constexpr milliseconds kRetry{100};
 
@@ -31,6 +32,7 @@ TimePoint Settler::next_deadline() const noexcept { return stage_ == Stage::kIdl
 
 void Settler::begin(TimePoint now) {
     is_thorough_ = !std::exchange(is_told_, false);
+    if (!is_thorough_) interval_ = kLookSoon / 2;
     queues_.clear();
     empty_.clear();
     taken_.clear();
@@ -66,8 +68,11 @@ void Settler::finish(TimePoint now) noexcept {
                        kPausePerItem * static_cast<std::int64_t>(taken_.size());
     stage_ = Stage::kIdle;
     soonest_ = now + pause;
-    look_at_ = now + (failed_ || !taken_.empty() ? kLookSoon : kLook);
-    if (is_told_) look_at_ = std::max(soonest_, failed_ ? look_at_ : now);
+    interval_ = failed_ || !settlements_.empty()
+                    ? kLookSoon
+                    : std::min<Duration>(interval_ * 2, taken_.empty() ? kLookLatest : kLookLatestTaken);
+    look_at_ = queues_.empty() && !failed_ ? kNever : now + interval_;
+    if (is_told_ && !failed_) look_at_ = soonest_;
 }
 
 /// The next command of this stage, if there is one and it is taken.

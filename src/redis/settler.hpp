@@ -2,8 +2,8 @@
 
 // Looks again and again for what was taken from lists (taking.hpp), has its owner say what became of each transaction, and drops it or puts it back.
 //
-// It looks soon after it was told that something has ended, and every few seconds in any case: for transactions whose end nobody tells (prepared ones, those that a crash has ended),
-// and for requests that Redis does only after whoever sent them has given up.
+// It looks soon after it was told that something has ended, and now and then in any case as long as queues are noted there: for transactions whose end nobody tells (prepared ones), and
+// for requests that Redis does only after whoever sent them has given up. While no queue is noted it asks nothing.
 
 #include <cstdint>
 #include <string>
@@ -68,6 +68,7 @@ private:
     bool failed_ = false;
     bool is_told_ = false;
     bool is_thorough_ = false;  ///< looks because it is time to
+    Duration interval_{};       ///< until the next look without being told
     TimePoint soonest_ = TimePoint::min();
     TimePoint look_at_ = TimePoint::min();
     std::string last_error_;

@@ -24,18 +24,18 @@ constexpr std::string_view kForget =
     "return 1";
 
 /// KEYS of what follows: the list, the hash. What may be refused comes first.
-#define CACHE_EXT_GIVE_BACK                                                       \
-    "redis.call('HDEL', KEYS[2], '') "                                            \
-    "local function give_back(first) "                                            \
-    "local items = {} "                                                           \
-    "for i = first, #ARGV do "                                                    \
-    "local v = redis.call('HGET', KEYS[2], ARGV[i]) "                             \
-    "if v then local n, text = string.match(v, '^(%d+) (.*)$') "                  \
-    "items[#items + 1] = {tonumber(n), text, ARGV[i]} end end "                   \
-    "table.sort(items, function(a, b) return a[1] > b[1] end) "                   \
-    "for _, item in ipairs(items) do "                                            \
-    "redis.call('RPUSH', KEYS[1], item[2]) redis.call('HDEL', KEYS[2], item[3]) " \
-    "end end "
+#define CACHE_EXT_GIVE_BACK                                                           \
+    "redis.call('HDEL', KEYS[2], '') "                                                \
+    "local function give_back(first) "                                                \
+    "local items = {} "                                                               \
+    "for i = first, #ARGV do "                                                        \
+    "local v = redis.call('HGET', KEYS[2], ARGV[i]) "                                 \
+    "if v then local n, text = string.match(v, '^(%d+) (.*)$') "                      \
+    "items[#items + 1] = {tonumber(n), text, ARGV[i]} end end "                       \
+    "table.sort(items, function(a, b) return a[1] > b[1] end) "                       \
+    "for _, item in ipairs(items) do "                                                \
+    "redis.call('RPUSH', KEYS[1], item[2]) redis.call('HDEL', KEYS[2], item[3]) end " \
+    "if redis.call('HLEN', KEYS[2]) == 1 then redis.call('HDEL', KEYS[2], 'n') end end "
 
 /// ARGV: the token, then those that are put back.
 constexpr std::string_view kTake = CACHE_EXT_GIVE_BACK
@@ -54,7 +54,6 @@ constexpr std::string_view kSettle = CACHE_EXT_GIVE_BACK
     "local last = ARGV[1] + 1 "
     "for i = 2, last do redis.call('HDEL', KEYS[2], ARGV[i]) end "
     "give_back(last + 1) "
-    "if redis.call('HLEN', KEYS[2]) == 1 then redis.call('HDEL', KEYS[2], 'n') end "
     "return 1";
 
 #undef CACHE_EXT_GIVE_BACK

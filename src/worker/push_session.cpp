@@ -244,6 +244,7 @@ void PushSession::look_at_connections(TimePoint now) {
     is_checked_ = false;
     quick_.repeat();
     scanning_.repeat();
+    settlement_.repeat(now);
 }
 
 /// The last number that Redis knows, where it does: it may be above what was sent, but never below what a consumer has seen.

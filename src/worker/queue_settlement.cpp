@@ -34,11 +34,11 @@ redis::Fate fate_of(pg::Outcome outcome) noexcept {
 QueueSettlement::QueueSettlement(redis::Client& client, const redis::Layout& layout, std::int32_t place)
     : settler_(client, layout, pg::taker_name()),
       place_(place),
-      ended_seen_(pg::region().pushers().takings_ended(place)) {}
+      touched_seen_(pg::region().pushers().takings_touched(place)) {}
 
 void QueueSettlement::step(redis::TimePoint now) {
-    const std::uint32_t ended = pg::region().pushers().takings_ended(place_);
-    if (std::exchange(ended_seen_, ended) != ended) settler_.expect(now);
+    const std::uint32_t touched = pg::region().pushers().takings_touched(place_);
+    if (std::exchange(touched_seen_, touched) != touched) settler_.expect(now);
     settler_.step(now);
 }
 

@@ -12,6 +12,9 @@ public:
     QueueSettlement(redis::Client& client, const redis::Layout& layout, std::int32_t place);
 
     void step(redis::TimePoint now);
+
+    /// Redis may have lost what it has done.
+    void repeat(redis::TimePoint now) noexcept { settler_.expect(now); }
     [[nodiscard]] redis::TimePoint next_deadline() const noexcept { return settler_.next_deadline(); }
 
     /// Whether there is something to be judged.
@@ -25,7 +28,7 @@ public:
 private:
     redis::Settler settler_;
     std::int32_t place_;
-    std::uint32_t ended_seen_;
+    std::uint32_t touched_seen_;
 };
 
 }  // namespace cache_ext::worker

@@ -157,6 +157,21 @@ TEST_F(RedisTaking, the_settler_looks_without_being_told_and_after_a_failure) {
     EXPECT_EQ(s.list("a"), (Items{"2"}));
 }
 
+TEST_F(RedisTaking, the_settler_asks_nothing_where_no_queue_is_noted) {
+    RedisServer server;
+    TakingSession s(server.url());
+    SettlingSession settling(s);
+    settling.settler().expect(now());
+    EXPECT_TRUE(s.session().loop().until([&] {
+        settling.step();
+        return settling.settler().next_deadline() == kNever && s.session().status().in_flight == 0;
+    }));
+    EXPECT_TRUE(s.note("a").ok());
+    settling.settler().expect(now());
+    EXPECT_LE(settling.settler().next_deadline(), now() + milliseconds(100)) << "but as soon as one is";
+    EXPECT_TRUE(settling.leaves("a", {}));
+}
+
 TEST_F(RedisTaking, queues_that_were_not_noted_for_long_are_forgotten) {
     RedisServer server;
     TakingSession s(server.url());
