@@ -195,7 +195,8 @@ Reply ask(Session& s, Submit&& submit) {
 
 /// The pusher is to look what has become of what was taken.
 void tell_pusher() noexcept {
-    if (!attached()) return;
+    // A session that is ending is not attached any more when its transaction is rolled back.
+    if (!region()) return;
     region().pushers().touch_takings(MyDatabaseId);
     wake_pusher();
 }

@@ -102,7 +102,9 @@ $add->('k', 1, 3);
 $list_is->('k', '1,2,3', 'three items');
 is($one->query_safe(q(BEGIN; SELECT dequeue('k'))), '1', 'taken');
 $sql->('SELECT pg_terminate_backend(' . $one->query_safe('SELECT pg_backend_pid()') . ', 10000)');
+my $begin = time;
 $list_is->('k', '1,2,3', 'a session that is terminated gives back');
+cmp_ok(time - $begin, '<', 0.9, 'at once');
 is($two->query_safe(q(BEGIN; SELECT dequeue('k'))), '1', 'taken');
 my $pid = $two->query_safe('SELECT pg_backend_pid()');
 is($sql->(q(SELECT dequeue('k'))), '2', 'and one committed');
@@ -129,7 +131,7 @@ $list_is->('x', '1', 'and the item is there again');
 
 # --- Redis is away
 $redis->signal('STOP');
-my $begin = time;
+$begin = time;
 $fail->(q(SELECT dequeue('x')), qr/ERROR:  08/, 'a server that does not answer is an error');
 cmp_ok(time - $begin, '<', 8, 'within a time');
 is($sql->(q(SET statement_timeout = '2s'; SELECT enqueue('x', '2') > 0)), 't', 'whoever only adds is not affected');
