@@ -192,6 +192,15 @@ $redis->signal('CONT');
 $list_is->('late', '1', 'what was taken without anybody knowing is put back');
 $none_taken->('once');
 
+# --- tokens of transactions that the server has forgotten, or that are of a time that it does not know; and what is no token
+is($sql->(q(SELECT dequeue('odd') IS NULL)), 't', 'an empty queue');
+my $hash = '{queue:odd}:taken:' . $sql->(q(SELECT system_identifier || ':' || d.oid FROM pg_control_system(), pg_database d WHERE datname = current_database()));
+$redis->do('HSET', $hash, '1:1', '1 "forgotten"', '4000000000:1', '2 "never"', 'what', 'ever');
+$list_is->('odd', '"forgotten","never"', 'are put back');
+is(join(',', @{ $redis->do('HKEYS', $hash) }), 'what', 'is left alone');
+like(slurp_file($node->logfile), qr/LOG:  an item of a queue in Redis is put back that may have been taken\n.*DETAIL:  Transaction 1 is too old/, 'which the log tells of the first');
+$redis->do('DEL', $hash);
+
 # --- Redis without memory gives nevertheless
 $add->('full', 1, 3);
 $list_is->('full', '1,2,3', 'three items');
@@ -221,6 +230,27 @@ for my $consumer (@consumers) { $consumer->{handle}->finish; is(${ $consumer->{e
 is($sql->('SELECT count(*), count(DISTINCT item), min(item), max(item), count(DISTINCT consumer) FROM got'), '2000|2000|1|2000|4', 'each item once');
 is($list->('many'), '', 'nothing is left');
 $none_taken->('nor set aside');
+
+# --- the server stopped at once again and again, with commits that a crash may undo among them
+$sql->('TRUNCATE got');
+for my $round (1 .. 5) {
+    $add->('crash', $round * 1000 + 1, $round * 1000 + 1000);
+    my @runs = map {
+        my $body = "DECLARE d jsonb; BEGIN LOOP d := dequeue('crash'); IF d IS NULL THEN PERFORM pg_sleep(0.01); ELSE INSERT INTO got VALUES ($_, d::text::int); END IF;
+            IF random() < 0.2 THEN ROLLBACK; ELSE COMMIT; END IF; END LOOP; END";
+        my $commit = $_ % 2 ? 'on' : 'off';
+        IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', "SET synchronous_commit = $commit", '-c', "DO \$\$ $body \$\$" ], '<', \'', '>', \my $out, '2>', \my $err);
+    } 1 .. 4;
+    my $goal = $round * 300;
+    $until->(sub { $sql->("SELECT count(*) > $goal FROM got") }, 't');
+    usleep int rand 20_000;
+    $node->stop('immediate');
+    $_->finish for @runs;
+    $node->start;
+}
+$none_taken->('all is settled after crashes');
+$sql->(q(DO $$ DECLARE d jsonb; BEGIN LOOP d := dequeue('crash'); EXIT WHEN d IS NULL; INSERT INTO got VALUES (0, d::text::int); END LOOP; END $$));
+is($sql->('SELECT count(*), count(DISTINCT item), min(item), max(item) FROM got'), '5000|5000|1001|6000', 'each item once, whatever the crashes undid');
 
 # --- without anything in between: in order, and all by one pass
 $add->('order', 1, 2000);
