@@ -38,12 +38,16 @@ std::string beside(const std::string& key, std::string_view what) {
     const std::size_t close = open == std::string::npos ? open : key.find('}', open + 1);
     const bool has_tag = close != std::string::npos && close > open + 1;
     const std::string home = has_tag ? key.substr(open + 1, close - open - 1) : key;
+    std::string beside = "{" + home + "}:";
     // What ends a tag cannot be in one: then some number that happens to belong there.
     for (int i = 0; home.find('}') != std::string::npos; ++i) {
         const std::string number = std::to_string(i);
-        if (slot_of(number) == slot_of(key)) return "{" + number + "}:" + key + ":" + std::string(what);
+        if (slot_of(number) != slot_of(key)) continue;
+        beside.clear();
+        beside.append("{").append(number).append("}:").append(key).append(":");
+        break;
     }
-    return "{" + home + "}:" + std::string(what);
+    return beside.append(what);
 }
 
 }  // namespace
@@ -68,7 +72,9 @@ std::string Layout::sent_key(std::string_view queue) const {
 }
 
 std::string Layout::taken_key(std::string_view queue, std::string_view taker) const {
-    return beside(queue_key(queue), "taken") + ":" + std::string(taker);
+    const std::string list = queue_key(queue);
+    // Lists with the same tag have hashes of their own nevertheless.
+    return beside(list, "taken").append(":").append(taker).append(":").append(list);
 }
 
 void Notice::merge(Notice&& other) {

@@ -37,7 +37,7 @@ $use->($redis->url);
 
 # Lists from their oldest item on, and what is set aside.
 my $list = sub { join ',', reverse @{ $redis->do('LRANGE', "queue:$_[0]", 0, -1) } };
-my $taken = sub { my $count = 0; $count += grep { $_ ne 'n' } @{ $redis->do('HKEYS', $_) } for @{ $redis->do('KEYS', '{queue:*}:taken:*') }; $count };
+my $taken = sub { my $count = 0; $count += grep { $_ ne 'n' } @{ $redis->do('HKEYS', $_) } for @{ $redis->do('KEYS', '{*}:taken:*') }; $count };
 my $until = sub {
     my ($what, $expected) = @_;
     for (1 .. 400) { my $is = $what->(); return $is if $is eq $expected; usleep 50_000; }
@@ -194,12 +194,18 @@ $none_taken->('once');
 
 # --- tokens of transactions that the server has forgotten, or that are of a time that it does not know; and what is no token
 is($sql->(q(SELECT dequeue('odd') IS NULL)), 't', 'an empty queue');
-my $hash = '{queue:odd}:taken:' . $sql->(q(SELECT system_identifier || ':' || d.oid FROM pg_control_system(), pg_database d WHERE datname = current_database()));
+my $hash = '{queue:odd}:taken:' . $sql->(q(SELECT system_identifier || ':' || d.oid FROM pg_control_system(), pg_database d WHERE datname = current_database())) . ':queue:odd';
 $redis->do('HSET', $hash, '1:1', '1 "forgotten"', '4000000000:1', '2 "never"', 'what', 'ever');
 $list_is->('odd', '"forgotten","never"', 'are put back');
 is(join(',', @{ $redis->do('HKEYS', $hash) }), 'what', 'is left alone');
 like(slurp_file($node->logfile), qr/LOG:  an item of a queue in Redis is put back that may have been taken\n.*DETAIL:  Transaction 1 is too old/, 'which the log tells of the first');
 $redis->do('DEL', $hash);
+
+# --- lists whose names share a tag share nothing else
+$add->($_, 1, 1) for 'mail{eu}', 'text{eu}';
+$list_is->($_, '1', 'an item') for 'mail{eu}', 'text{eu}';
+is($sql->(q(BEGIN; SELECT dequeue('mail{eu}'), dequeue('text{eu}'); ROLLBACK)), '1|1', 'taken from both');
+$list_is->($_, '1', 'and back in each') for 'mail{eu}', 'text{eu}';
 
 # --- Redis without memory gives nevertheless
 $add->('full', 1, 3);

@@ -101,6 +101,9 @@ TEST_F(RedisTaking, what_is_beside_a_list_is_in_its_slot) {
                 << layout.queue_key(queue);
         }
     }
+    const Layout layout;
+    EXPECT_NE(layout.taken_key("a{x}", "7:1"), layout.taken_key("b{x}", "7:1"));
+    EXPECT_NE(layout.taken_key("a", "7:1"), layout.taken_key("{queue:a}", "7:1"));
 }
 
 TEST_F(RedisTaking, the_settler_drops_and_puts_back_what_is_over) {
