@@ -49,6 +49,8 @@ $node->safe_psql('postgres', "CREATE EXTENSION cache_ext; CREATE TABLE item (id 
 
 my $dir = PostgreSQL::Test::Utils::tempdir;
 my @processes;
+my $main = $$;
+END { kill 'KILL', @processes if $main && $$ == $main; }
 
 # Runs code in a process of its own, until the test ends it.
 sub process {
@@ -210,11 +212,13 @@ sub follower {
 
 my %done;
 my $pushers = q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'cache_ext pusher');
-sub quiet_psql { my ($sql) = @_; my $out; $node->psql('postgres', $sql, stdout => \$out, on_error_stop => 0); return $out // ''; }
+# Where the server is not there psql ends before it was told what to do, of which IPC::Run may die.
+sub quiet_psql { my ($sql) = @_; my $out; eval { $node->psql('postgres', $sql, stdout => \$out, stderr => \my $error, on_error_stop => 0) }; return $out // ''; }
+sub until_there { for (1 .. 3000) { return if quiet_psql('SELECT true') eq 't'; sleep 0.05; } die 'the server does not come back'; }
 
 my %fault = (
     'the sender terminated' => sub { quiet_psql("SELECT pg_terminate_backend(pid) FROM ($pushers) p") },
-    'the sender killed' => sub { my $pid = quiet_psql($pushers); kill 'KILL', $pid if $pid =~ /^\d+$/; $node->poll_query_until('postgres', 'SELECT true') if $pid },
+    'the sender killed' => sub { my $pid = quiet_psql($pushers); kill 'KILL', $pid if $pid =~ /^\d+$/; until_there() },
     'the server stopped at once' => sub { $node->stop('immediate'); $node->start; },
     'Redis killed, its data lost' => sub { $redis->stop('KILL'); $redis->forget; sleep rand 0.3; $redis->start; },
     'Redis killed, an older state restored' => sub {
