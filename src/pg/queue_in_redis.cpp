@@ -54,13 +54,14 @@ struct Session {
     std::string configured;
     std::uint32_t changes = 0;
     milliseconds timeout{};
+    milliseconds patience{};  ///< with a connection that is being made
     redis::Layout layout;
     std::string taker;
     std::string url_error;
     std::unique_ptr<redis::Client> client;
     std::map<std::string, TimePoint, std::less<>> noted;  ///< queues, and when (redis/taking.hpp)
     std::uint64_t connections = 0;                        ///< that were made when they were
-    std::uint64_t tokens = 0;
+    std::uint64_t tokens = 0;                             ///< the last number given; others begin elsewhere
     std::vector<Own> own;
 
     [[nodiscard]] redis::Takings takings() const { return {*client, layout, taker}; }
@@ -85,6 +86,8 @@ void close_session(int /*code*/, Datum /*argument*/) noexcept {
 Session& current_session() {
     if (session == nullptr) {
         session = new Session;
+        // A half of the numbers is enough to begin with, whatever is added.
+        if (pg_strong_random(&session->tokens, sizeof session->tokens)) session->tokens >>= 1;
         pg_call([] { on_proc_exit(close_session, Datum{0}); });
     }
     Session& s = *session;
@@ -105,6 +108,8 @@ Session& current_session() {
     s.taker = taker_name();
     s.url_error = std::move(settings.url_error);
     if (!settings.url) return s;
+    // One sentinel, or node of a cluster, after the other may not answer.
+    s.patience = s.timeout * static_cast<int>(std::max<std::size_t>(settings.url->endpoints.size(), 1) + 1);
     redis::Options options;
     options.url = std::move(*settings.url);
     options.token = std::move(settings.token);
@@ -136,7 +141,8 @@ std::string printable(std::string text) {
 }
 
 [[noreturn]] void throw_refused(const Reply& reply) {
-    const bool is_own_fault = reply.verdict == redis::Verdict::kPermanent;
+    const bool is_own_fault =
+        reply.verdict == redis::Verdict::kPermanent || reply.verdict == redis::Verdict::kConfiguration;
     throw Error(is_own_fault ? ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
                              : ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
                 "Redis refused to give an item", printable(reply.text));
@@ -166,7 +172,7 @@ void connect(Session& s) {
         if (woken) pg_call([] { SetLatch(MyLatch); });
     }
     if (!s.client->can_take(now())) {
-        (void)drive_until(*s.client, now() + s.timeout, [&s] {
+        (void)drive_until(*s.client, now() + s.patience, [&s] {
             const State state = s.client->status(now()).state;
             return s.client->can_take(now()) || state == State::kOpen || state == State::kMisconfigured;
         });
@@ -217,7 +223,7 @@ void note_queue(Session& s, const std::string& queue) {
 Reply ask_for_item(Session& s, const std::string& queue, const std::string& token) {
     std::vector<std::string> back;
     for (const Own& each : s.own) {
-        if (each.is_back && each.queue == queue) back.push_back(each.token);
+        if (each.is_back && each.queue == queue && back.size() < kMostBack) back.push_back(each.token);
     }
     Reply reply = ask(s, [&](redis::Handler handler) {
         return s.takings().take(queue, token, back, std::move(handler), now());
@@ -231,8 +237,8 @@ Reply ask_for_item(Session& s, const std::string& queue, const std::string& toke
 std::optional<std::string> take_item(Session& s, const std::string& queue) {
     // An id costs a write to the log: not for an answer that there is nothing.
     if (!has_lasting_transaction_id() && ask_for_item(s, queue, {}).integer == 0) return std::nullopt;
-    const std::uint64_t transaction = pg_call([] { return lasting_transaction_id(); });
-    const std::string token = redis::Token{transaction, ++s.tokens}.text();
+    const LastingId id = pg_call([] { return lasting_transaction_id(); });
+    const std::string token = redis::Token{id.transaction, ++s.tokens, id.timeline, id.position}.text();
     s.own.push_back({queue, token, GetCurrentSubTransactionId(), false});
     Reply reply = ask_for_item(s, queue, token);
     if (reply.kind == Reply::Kind::kString) return std::move(reply.text);
@@ -274,9 +280,9 @@ void on_transaction(XactEvent event) noexcept {
         if (event == XACT_EVENT_ABORT) each.is_back = true;
     }
     std::erase_if(own, [](const Own& each) { return !each.is_back; });
-    if (own.size() > kMostBack) own.erase(own.begin() + kMostBack, own.end());
-    // A prepared transaction is not over; what ends it tells nobody.
-    if (any && event != XACT_EVENT_PREPARE) tell_pusher();
+    if (own.size() > kMostBack) own.erase(own.begin(), own.end() - kMostBack);
+    // What ends a prepared transaction tells nobody; the pusher looks often for as long as it knows of one.
+    if (any) tell_pusher();
 }
 
 void on_subtransaction(SubXactEvent event, SubTransactionId own, SubTransactionId parent) noexcept {
@@ -311,7 +317,7 @@ bool dequeue_from_redis(std::string_view queue, Datum& data) {
     // What is committed here is on its way to the list; and what is no longer here was there before.
     for (bool is_last = false;;) {
         if (const std::optional<std::string> item = take_item(s, name)) {
-            data = to_jsonb(name, *item);
+            data = to_jsonb(std::string(queue), *item);
             return true;
         }
         if (is_last || now() >= until) return false;

@@ -9,6 +9,8 @@ namespace {
 
 /// A connection that has been up for so long was a good one: after its loss the back-off begins anew.
 constexpr milliseconds kGoodFor{5000};
+/// A master without replicas may stay one for hours, and else do all that it is told.
+constexpr milliseconds kForsakenPause{1000};
 
 }  // namespace
 
@@ -191,7 +193,7 @@ void Link::settle(TimePoint now) noexcept {
     if (sentinels_ && !is_searching_ && !was_up) sentinels_->misled();
     if (was_up && now - up_since_ >= kGoodFor) backoff_.succeeded();
     breaker_.failed(now);
-    retry_at_ = now + backoff_.next();
+    retry_at_ = now + (std::exchange(is_forsaken_, false) ? kForsakenPause : backoff_.next());
     try {
         tally_.note_error(why_it_is_down(), now);
     } catch (...) {
@@ -227,8 +229,10 @@ void Link::on_reply(Reply&& reply) noexcept {
     requests_.pop_front();
     // A master whose replicas have left it may have been replaced: the sentinels know.
     if (sentinels_ && reply.verdict == Verdict::kRetryLater &&
-        reply.text.find("NOREPLICAS") != std::string::npos)
+        reply.text.find("NOREPLICAS") != std::string::npos) {
         reply.verdict = Verdict::kReconnect;
+        is_forsaken_ = true;
+    }
     // What the client asks for itself says nothing of whether commands are done.
     if (request.is_internal && reply.verdict != Verdict::kReconnect)
         return owner_.on_answer(*this, std::move(request), std::move(reply), now_);

@@ -144,6 +144,7 @@ private:
     bool has_asked_ = false;         ///< which was asked
     std::optional<Endpoint> found_;  ///< what it answered
     bool was_up_ = false;            ///< the owner knows of it
+    bool is_forsaken_ = false;       ///< by its replicas, it says
     bool is_subscribed_ = false;
     bool is_closed_ = false;
     bool is_serviced_ = false;  ///< the connection is at work: it cannot be taken away

@@ -1,6 +1,7 @@
 #include "redis/settler.hpp"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 namespace cache_ext::redis {
@@ -41,6 +42,13 @@ void Settler::begin(TimePoint now) {
     failed_ = false;
     const bool submitted = takings_.list(
         [this](const Reply& reply) {
+            // Whom Redis forbids to look has taken nothing.
+            const bool may_not =
+                reply.verdict == Verdict::kPermanent || reply.verdict == Verdict::kConfiguration;
+            if (may_not) {
+                --under_way_;
+                return;
+            }
             if (!note(reply)) return;
             for (const Reply& queue : reply.elements)
                 queues_.push_back(queue.text);
@@ -123,6 +131,11 @@ void Settler::step(TimePoint now) {
             }
         }
         if (taken_.empty()) return finish(now);
+        // The newest first, as it was taken: what is put back in several steps comes in the right order then.
+        std::sort(taken_.begin(), taken_.end(), [](const Taken& a, const Taken& b) {
+            return std::tie(a.queue, b.token.transaction, b.token.number) <
+                   std::tie(b.queue, a.token.transaction, a.token.number);
+        });
         stage_ = Stage::kJudging;
     } else if (stage_ == Stage::kSettling) {
         if (left(settlements_.size())) failed_ = true;

@@ -30,16 +30,18 @@ constexpr std::string_view kForget =
     "local items = {} "                                                               \
     "for i = first, #ARGV do "                                                        \
     "local v = redis.call('HGET', KEYS[2], ARGV[i]) "                                 \
-    "if v then local n, text = string.match(v, '^(%d+) (.*)$') "                      \
-    "items[#items + 1] = {tonumber(n), text, ARGV[i]} end end "                       \
+    "local n, text = string.match(v or '', '^(%d+) (.*)$') "                          \
+    "if n then items[#items + 1] = {tonumber(n), text, ARGV[i]} end end "             \
     "table.sort(items, function(a, b) return a[1] > b[1] end) "                       \
     "for _, item in ipairs(items) do "                                                \
     "redis.call('RPUSH', KEYS[1], item[2]) redis.call('HDEL', KEYS[2], item[3]) end " \
     "if redis.call('HLEN', KEYS[2]) == 1 then redis.call('HDEL', KEYS[2], 'n') end end "
 
-/// ARGV: the token, then those that are put back.
+/// ARGV: the token, then those that are put back. Who asks again, or on whose behalf that is done by what lies between, is given the same again.
 constexpr std::string_view kTake = CACHE_EXT_GIVE_BACK
     "give_back(2) "
+    "local had = ARGV[1] ~= '' and redis.call('HGET', KEYS[2], ARGV[1]) "
+    "if had then return string.match(had, '^%d+ (.*)$') end "
     "local v = redis.call('LINDEX', KEYS[1], -1) "
     "if not v then return 0 end "
     "if ARGV[1] == '' then return 1 end "
@@ -58,21 +60,41 @@ constexpr std::string_view kSettle = CACHE_EXT_GIVE_BACK
 
 #undef CACHE_EXT_GIVE_BACK
 
+/// The fields of the hash; where they are very many, some of them, others each time. ARGV: how many at most, a number by chance.
+constexpr std::string_view kTokens =
+    "local all = redis.call('HKEYS', KEYS[1]) local most = tonumber(ARGV[1]) "
+    "if #all <= most then return all end "
+    "local some, from = {}, tonumber(ARGV[2]) "
+    "for i = 1, most do some[i] = all[(from + i) % #all + 1] end "
+    "return some";
+constexpr std::string_view kMostTokens = "10000";
+
 /// Nothing that was noted so long ago can still be relied on, however slow its servers' clocks and requests are.
 constexpr std::string_view kForgetAfterSeconds = "3600";
 static_assert(kNotedFor <= std::chrono::minutes(60) / 6);
 
 }  // namespace
 
-std::string Token::text() const { return std::to_string(transaction) + ":" + std::to_string(number); }
+std::string Token::text() const {
+    std::string text = std::to_string(transaction) + ":" + std::to_string(number);
+    if (timeline != 0) text += ":" + std::to_string(timeline) + ":" + std::to_string(position);
+    return text;
+}
 
 std::optional<Token> parse_token(std::string_view text) noexcept {
     Token token;
-    const char* const end = text.data() + text.size();
-    const auto [colon, bad] = std::from_chars(text.data(), end, token.transaction);
-    if (bad != std::errc() || colon == end || *colon != ':') return std::nullopt;
-    const auto [rest, worse] = std::from_chars(colon + 1, end, token.number);
-    if (worse != std::errc() || rest != end) return std::nullopt;
+    const char* at = text.data();
+    const char* const end = at + text.size();
+    // Whether there is a number next, after a colon unless it is the first.
+    const auto read = [&](auto& number, bool is_first) {
+        if (!is_first && (at == end || *at++ != ':')) return false;
+        const auto [rest, bad] = std::from_chars(at, end, number);
+        at = rest;
+        return bad == std::errc();
+    };
+    if (!read(token.transaction, true) || !read(token.number, false)) return std::nullopt;
+    if (at != end && (!read(token.timeline, false) || !read(token.position, false))) return std::nullopt;
+    if (at != end) return std::nullopt;
     return token;
 }
 
@@ -106,7 +128,8 @@ bool Takings::take(const std::string& queue, std::string_view token, const std::
 
 bool Takings::tokens(const std::string& queue, Handler handler, TimePoint now) const {
     const std::string taken = layout.taken_key(queue, taker);
-    const std::string_view words[] = {"HKEYS", taken};
+    const std::string chance = std::to_string(now.time_since_epoch().count() % 1'000'000'007);
+    const std::string_view words[] = {"EVAL", kTokens, "1", taken, kMostTokens, chance};
     return client.submit(words, taken, std::move(handler), now);
 }
 

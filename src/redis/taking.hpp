@@ -22,10 +22,13 @@ namespace cache_ext::redis {
 /// How long whoever has noted a queue may take from it without noting it again.
 inline constexpr std::chrono::minutes kNotedFor{10};
 
-/// What an item is taken under: the transaction, and which one of that it is.
+/// What an item is taken under: the transaction, and a number that the session gives to no other. And where the transaction is in the database's history, since another one
+/// may be given the same id after that was turned back: a timeline, 0 where that is not known, and a position in its log.
 struct Token {
     std::uint64_t transaction = 0;
     std::uint64_t number = 0;
+    std::uint32_t timeline = 0;
+    std::uint64_t position = 0;
     [[nodiscard]] std::string text() const;
 };
 [[nodiscard]] std::optional<Token> parse_token(std::string_view text) noexcept;

@@ -318,6 +318,8 @@ void PushSession::turn(TimePoint now) {
             delete_from_outbox(lane->ids());
         });
         report_.rows_sent += lane->ids().size();
+        // There may be rows that waited for it.
+        if (lane == &scanning_) hungry_ = true;
         lane->finish();
     }
     if (publisher_ && redis_last_ && client_->can_take(now)) {

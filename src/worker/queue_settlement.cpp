@@ -48,7 +48,8 @@ void QueueSettlement::turn() {
     bool any_committed = false;
     pg::pg_call([&] {
         for (const redis::Taken& each : settler_.taken()) {
-            const pg::Outcome outcome = pg::outcome_of(each.token.transaction);
+            const pg::Outcome outcome =
+                pg::outcome_of({each.token.transaction, each.token.timeline, each.token.position});
             any_committed = any_committed || outcome == pg::Outcome::kCommitted;
             if (outcome == pg::Outcome::kForgotten)
                 ereport(LOG, (errmsg("an item of a queue in Redis is put back that may have been taken"),

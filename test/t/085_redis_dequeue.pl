@@ -26,6 +26,7 @@ shared_preload_libraries = 'cache_ext'
 autovacuum = off
 log_statement = none
 max_prepared_transactions = 2
+wal_level = replica
 restart_after_crash = on
 cache_ext.redis_timeout = 1s
 CONF
@@ -257,6 +258,20 @@ for my $round (1 .. 5) {
 $none_taken->('all is settled after crashes');
 $sql->(q(DO $$ DECLARE d jsonb; BEGIN LOOP d := dequeue('crash'); EXIT WHEN d IS NULL; INSERT INTO got VALUES (0, d::text::int); END LOOP; END $$));
 is($sql->('SELECT count(*), count(DISTINCT item), min(item), max(item) FROM got'), '5000|5000|1001|6000', 'each item once, whatever the crashes undid');
+
+# --- on a new timeline: what its history has is known, and what was on the old one after that is not
+is($sql->(q(SELECT dequeue('history') IS NULL)), 't', 'an empty queue');
+(my $committed, my $position) = split /\|/, $sql->(q(BEGIN; SELECT pg_current_xact_id(), pg_current_wal_insert_lsn() - '0/0'; COMMIT));
+my $after = $position + 1_000_000_000;
+$node->stop;
+$node->set_standby_mode;
+$node->start;
+$node->promote;
+$node->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()') or die;
+my $history = $hash =~ s/odd/history/gr;
+$redis->do('HSET', $history, "$committed:1:1:$position", '1 "in it"', "$committed:2:1:$after", '2 "after it"', "$committed:3:7:$position", '3 "of another"');
+$list_is->('history', '"after it","of another"', 'a commit that is not in the history is none');
+$none_taken->('and one that is in it is one');
 
 # --- without anything in between: in order, and all by one pass
 $add->('order', 1, 2000);

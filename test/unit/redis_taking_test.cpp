@@ -45,6 +45,47 @@ TEST_F(RedisTaking, put_back_in_order_whatever_the_tokens_are) {
     EXPECT_EQ(s.list("q"), (Items{"1", "2", "4", "5"}));
 }
 
+/// What lies between may send a request again: libcurl does, where a connection was closed without an answer.
+TEST_F(RedisTaking, asked_again_it_gives_the_same) {
+    RedisServer server;
+    TakingSession s(server.url());
+    for (const char* item : {"1", "2", "3"})
+        s.add("q", item);
+    EXPECT_EQ(s.take("q", "1:1").text, "1");
+    EXPECT_EQ(s.take("q", "1:1").text, "1");
+    EXPECT_EQ(s.take("q", "1:2").text, "2");
+    EXPECT_EQ(s.list("q"), (Items{"3"}));
+    EXPECT_EQ(s.tokens("q"), (Items{"1:1", "1:2"}));
+}
+
+TEST_F(RedisTaking, what_was_not_put_there_so_stays) {
+    RedisServer server;
+    TakingSession s(server.url());
+    s.add("q", "1");
+    EXPECT_EQ(s.take("q", "1:1").text, "1");
+    EXPECT_TRUE(s.run({"HSET", s.layout.taken_key("q", "7:1"), "1:2", "no number", "1:3", "4"}).ok());
+    EXPECT_TRUE(s.settle("q", {}, {"1:1", "1:2", "1:3"}).ok());
+    EXPECT_EQ(s.list("q"), (Items{"1"}));
+    EXPECT_EQ(s.tokens("q"), (Items{"1:2", "1:3"}));
+}
+
+TEST_F(RedisTaking, of_very_many_tokens_some_are_told) {
+    RedisServer server;
+    TakingSession s(server.url());
+    const std::string key = s.layout.taken_key("q", "7:1");
+    EXPECT_TRUE(s.run({"EVAL", "for i = 1, 25000 do redis.call('HSET', KEYS[1], '5:' .. i, i .. ' x') end return 1",
+                       "1", key})
+                    .ok());
+    std::set<std::string> seen;
+    for (int i = 0; i < 100 && seen.size() < 25000; ++i) {
+        const Items some = s.tokens("q");
+        EXPECT_EQ(some.size(), 10000U);
+        EXPECT_EQ(std::set<std::string>(some.begin(), some.end()).size(), 10000U) << "each once";
+        seen.insert(some.begin(), some.end());
+    }
+    EXPECT_EQ(seen.size(), 25000U) << "all of them in the end";
+}
+
 TEST_F(RedisTaking, a_full_server_gives_and_takes_back) {
     RedisServer server;
     TakingSession s(server.url());
@@ -88,7 +129,15 @@ TEST_F(RedisTaking, tokens) {
     ASSERT_TRUE(token);
     EXPECT_EQ(token->transaction, 12U);
     EXPECT_EQ(token->number, 34U);
-    for (const char* text : {"", "n", "1", "1:", ":1", "1:2:", "-1:2", "1:2 ", "99999999999999999999999:1"})
+    EXPECT_EQ(token->timeline, 0U);
+    EXPECT_EQ((Token{12, 34, 5, 678}).text(), "12:34:5:678");
+    const std::optional<Token> lasting = parse_token("12:34:5:678");
+    ASSERT_TRUE(lasting);
+    EXPECT_EQ(lasting->number, 34U);
+    EXPECT_EQ(lasting->timeline, 5U);
+    EXPECT_EQ(lasting->position, 678U);
+    for (const char* text : {"", "n", "1", "1:", ":1", "1:2:", "-1:2", "1:2 ", "99999999999999999999999:1",
+                             "1:2:3", "1:2:3:", "1:2:3:4:", "1:2:3:4:5", "1:2:4294967296:1"})
         EXPECT_FALSE(parse_token(text)) << text;
 }
 
