@@ -24,6 +24,7 @@
 // Nothing that is noexcept fails for lack of memory: a command is not taken then, or a connection is given up. The other functions may throw
 // std::bad_alloc, and no other exception.
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>

@@ -3,6 +3,7 @@
 // Deletes in Redis what a notice names: keys, the keys of tags, the keys that match a pattern. UNLINK, SSCAN and SCAN, so that no command keeps the
 // server for long.
 
+#include <cstdint>
 #include <deque>
 #include <memory>
 #include <string>

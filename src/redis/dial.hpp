@@ -4,6 +4,7 @@
 //
 // A name is looked up by getaddrinfo, which blocks. An address is not looked up.
 
+#include <cstdint>
 #include <string>
 #include <vector>
 

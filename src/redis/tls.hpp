@@ -3,6 +3,7 @@
 // TLS over a connection, through hiredis' own layer for it where the library has one (hiredis_ssl, since 1.0). The server's certificate has to be
 // trusted and to be made out to the host of the URL; hiredis itself looks at the first only.
 
+#include <cstdint>
 #include <memory>
 #include <string>
 

@@ -73,9 +73,10 @@ TEST_F(RedisTaking, of_very_many_tokens_some_are_told) {
     RedisServer server;
     TakingSession s(server.url());
     const std::string key = s.layout.taken_key("q", "7:1");
-    EXPECT_TRUE(s.run({"EVAL", "for i = 1, 25000 do redis.call('HSET', KEYS[1], '5:' .. i, i .. ' x') end return 1",
-                       "1", key})
-                    .ok());
+    EXPECT_TRUE(
+        s.run({"EVAL", "for i = 1, 25000 do redis.call('HSET', KEYS[1], '5:' .. i, i .. ' x') end return 1",
+               "1", key})
+            .ok());
     std::set<std::string> seen;
     for (int i = 0; i < 100 && seen.size() < 25000; ++i) {
         const Items some = s.tokens("q");
