@@ -202,8 +202,9 @@ void define_redis_settings() {
     using namespace settings;
     define_bool("cache_ext.redis_enabled", "Tells Redis what is invalidated.", &redis_enabled, false,
                 PGC_SIGHUP);
-    define_secret("cache_ext.redis_url", "Where Redis is: redis://, rediss://, unix: or https://.",
-                  &redis_url, check_redis_url);
+    define_secret("cache_ext.redis_url",
+                  "Where Redis is: redis://, rediss://, redis-sentinel://, unix: or https://.", &redis_url,
+                  check_redis_url);
     define_secret("cache_ext.redis_token", "Token of Redis' REST interface.", &redis_token);
     define_string("cache_ext.redis_prefix", "What stands before every key in Redis.", &redis_prefix, "", 0,
                   nullptr);
