@@ -26,7 +26,7 @@ constexpr std::size_t kTokensPerScript = 1000;
 
 void Settler::expect(TimePoint now) noexcept {
     is_told_ = true;
-    look_at_ = std::min(look_at_, std::max(soonest_, now));
+    look(now);
 }
 
 TimePoint Settler::next_deadline() const noexcept { return stage_ == Stage::kIdle ? look_at_ : kNever; }
@@ -42,10 +42,10 @@ void Settler::begin(TimePoint now) {
     failed_ = false;
     const bool submitted = takings_.list(
         [this](const Reply& reply) {
-            // Whom Redis forbids to look has taken nothing.
+            // Whom Redis forbids to look, and who was not told of anything there, has taken nothing.
             const bool may_not =
                 reply.verdict == Verdict::kPermanent || reply.verdict == Verdict::kConfiguration;
-            if (may_not) {
+            if (may_not && is_thorough_) {
                 --under_way_;
                 return;
             }

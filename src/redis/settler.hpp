@@ -5,6 +5,7 @@
 // It looks soon after it was told that something has ended, and now and then in any case as long as queues are noted there: for transactions whose end nobody tells (prepared ones), and
 // for requests that Redis does only after whoever sent them has given up. While no queue is noted it asks nothing.
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -32,6 +33,9 @@ public:
     /// A transaction that has taken something is over.
     void expect(TimePoint now) noexcept;
 
+    /// Something may be there. Whom Redis forbids to look has nothing there, unless `expect` says so.
+    void look(TimePoint now) noexcept { look_at_ = std::min(look_at_, std::max(soonest_, now)); }
+
     /// Sends what it can: after the client's `service`, and at `next_deadline`.
     void step(TimePoint now);
     [[nodiscard]] TimePoint next_deadline() const noexcept;
@@ -40,6 +44,8 @@ public:
     [[nodiscard]] bool wants_judgement() const noexcept { return stage_ == Stage::kJudging; }
     [[nodiscard]] const std::vector<Taken>& taken() const noexcept { return taken_; }
     void settle(const std::vector<Fate>& fates);
+
+    [[nodiscard]] bool is_looking() const noexcept { return stage_ != Stage::kIdle; }
 
     [[nodiscard]] const std::string& last_error() const noexcept { return last_error_; }
 

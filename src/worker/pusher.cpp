@@ -183,7 +183,7 @@ End run(pg::RedisSettings settings, SettingsWatch& watch) {
             if (wanted) return End::kWanted;
         }
         if (watch.changed()) return End::kSettings;
-        // Also where there is more to do at once: what has come in is never left lying.
+        // Also where there is more to do at once, or what has come in would be left lying.
         const TimePoint until =
             session.wants_turn(now()) ? now() : std::min(session.next_deadline(), look_at);
         ready = set.wait(session.driven(), until, kLookEvery, woken);

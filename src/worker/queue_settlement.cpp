@@ -45,6 +45,7 @@ void QueueSettlement::step(redis::TimePoint now) {
 void QueueSettlement::turn() {
     if (!settler_.wants_judgement()) return;
     std::vector<redis::Fate> fates;
+    fates.reserve(settler_.taken().size());
     bool any_committed = false;
     pg::pg_call([&] {
         for (const redis::Taken& each : settler_.taken()) {

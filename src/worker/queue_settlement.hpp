@@ -14,7 +14,7 @@ public:
     void step(redis::TimePoint now);
 
     /// Redis may have lost what it has done.
-    void repeat(redis::TimePoint now) noexcept { settler_.expect(now); }
+    void repeat(redis::TimePoint now) noexcept { settler_.look(now); }
     [[nodiscard]] redis::TimePoint next_deadline() const noexcept { return settler_.next_deadline(); }
 
     /// Whether there is something to be judged.

@@ -87,6 +87,24 @@ TEST_F(RedisTaking, of_very_many_tokens_some_are_told) {
     EXPECT_EQ(seen.size(), 25000U) << "all of them in the end";
 }
 
+TEST_F(RedisTaking, who_may_not_look_has_taken_nothing_unless_told) {
+    RedisServer server;
+    TakingSession s(server.url());
+    EXPECT_TRUE(s.run({"ACL", "SETUSER", "default", "-zrange"}).ok());
+    SettlingSession settling(s);
+    Settler& settler = settling.settler();
+    EXPECT_TRUE(s.session().loop().until([&] {
+        settling.step();
+        return settler.next_deadline() == kNever && !settler.is_looking();
+    }));
+    EXPECT_EQ(settler.last_error(), "");
+    settler.expect(now());
+    EXPECT_TRUE(s.session().loop().until([&] {
+        settling.step();
+        return !settler.last_error().empty();
+    }));
+}
+
 TEST_F(RedisTaking, a_full_server_gives_and_takes_back) {
     RedisServer server;
     TakingSession s(server.url());
