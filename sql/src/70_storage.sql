@@ -10,6 +10,7 @@ COMMENT ON TABLE cache_ext_internal.storage_settings IS 'which table the applica
 SELECT pg_catalog.pg_extension_config_dump('cache_ext_internal.storage_settings', '');
 
 -- Kept as heaps whatever the default is: rows are put straight into them. Whoever writes them needs no lock but the usual; to give a file's end back, vacuum would take one that stands in the way.
+-- Rows that have no key are their own replica identity: where all tables are published, the server refuses to delete rows that have none.
 CREATE TABLE cache_ext_internal.storage_totals (
     owner text COLLATE "C" NOT NULL,
     bucket text COLLATE "C" NOT NULL,
@@ -28,6 +29,7 @@ CREATE TABLE cache_ext_internal.storage_deltas (
     changed_at timestamptz NOT NULL
 ) USING heap WITH (vacuum_truncate = off);
 CREATE INDEX storage_deltas_owner ON cache_ext_internal.storage_deltas (owner);
+ALTER TABLE cache_ext_internal.storage_deltas REPLICA IDENTITY FULL;
 COMMENT ON TABLE cache_ext_internal.storage_deltas IS 'what transactions have changed since it was last folded into storage_totals';
 
 CREATE TABLE cache_ext_internal.storage_marks (
@@ -36,6 +38,7 @@ CREATE TABLE cache_ext_internal.storage_marks (
     marked_at timestamptz NOT NULL
 ) USING heap WITH (vacuum_truncate = off);
 CREATE INDEX storage_marks_owner ON cache_ext_internal.storage_marks (owner);
+ALTER TABLE cache_ext_internal.storage_marks REPLICA IDENTITY FULL;
 COMMENT ON TABLE cache_ext_internal.storage_marks IS 'whose usage has to be computed anew';
 COMMENT ON COLUMN cache_ext_internal.storage_marks.owner IS 'null: everybody''s';
 

@@ -14,6 +14,8 @@ CREATE TABLE cache_ext_internal.redis_outbox (
 ) USING heap WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
 COMMENT ON TABLE cache_ext_internal.redis_outbox IS 'what Redis is still to be told: a row for each transaction that invalidated something';
 CREATE INDEX redis_outbox_by_id ON cache_ext_internal.redis_outbox (id);
+-- So that rows can be deleted where all tables are published.
+ALTER TABLE cache_ext_internal.redis_outbox REPLICA IDENTITY FULL;
 
 -- The number of the last message whose row has left the outbox. A sequence, since it is written each time.
 CREATE SEQUENCE cache_ext_internal.redis_sent;
