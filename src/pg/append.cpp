@@ -11,7 +11,10 @@ extern "C" {
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
+#include "commands/sequence.h"
 #include "nodes/execnodes.h"
+#include "storage/bufmgr.h"
+#include "storage/bufpage.h"
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -38,6 +41,24 @@ bool is_plain_index(Relation index) {
 Oid find_own_table(const char* name) {
     const Oid schema = get_namespace_oid(kInternalSchema, true);
     return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+}
+
+std::int64_t read_own_sequence(const char* name) {
+    const Oid oid = find_own_table(name);
+    Relation sequence = OidIsValid(oid) ? relation_open(oid, AccessShareLock) : nullptr;
+    if (sequence == nullptr || sequence->rd_rel->relkind != RELKIND_SEQUENCE)
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+                        errmsg("sequence \"%s.%s\" does not exist", kInternalSchema, name)));
+    const Buffer buffer = ReadBuffer(sequence, 0);
+    LockBuffer(buffer, BUFFER_LOCK_SHARE);
+    const Page page = BufferGetPage(buffer);
+    auto* const row =
+        reinterpret_cast<HeapTupleHeader>(PageGetItem(page, PageGetItemId(page, FirstOffsetNumber)));
+    const std::int64_t value =
+        reinterpret_cast<Form_pg_sequence_data>(reinterpret_cast<char*>(row) + row->t_hoff)->last_value;
+    UnlockReleaseBuffer(buffer);
+    relation_close(sequence, AccessShareLock);
+    return value;
 }
 
 OwnRows OwnRows::open(Oid oid) {

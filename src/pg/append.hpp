@@ -16,6 +16,9 @@ namespace cache_ext::pg {
 /// Finds a table of the extension's in its internal schema: InvalidOid where there is none. Catalog access, may raise.
 [[nodiscard]] Oid find_own_table(const char* name);
 
+/// The last value of a sequence of the extension's own, without SQL: the one that was drawn last or, where none was drawn yet, the first one that will be. May raise.
+[[nodiscard]] std::int64_t read_own_sequence(const char* name);
+
 /// A table of the extension's that rows are being put into. Locked until the transaction's end. All of it may raise.
 class OwnRows {
 public:

@@ -22,8 +22,6 @@ namespace cache_ext::pg {
 
 namespace {
 
-constexpr char kSequence[] = "redis_outbox_id";
-
 /// What says more than this says "everything" instead.
 constexpr std::size_t kMostNames = 200'000;
 constexpr std::size_t kMostBytes = 16 * 1024 * 1024;
@@ -100,7 +98,7 @@ HeapTuple make_row(TupleDesc row, void* context) {
     // "Read only" forbids statements to write, not the server to keep its books; the subtransaction's end puts it back.
     XactReadOnly = false;
     // The transaction has its id by now, so whoever sends can tell which numbers are settled.
-    at(OutboxColumn::kId) = Int64GetDatum(nextval_internal(find_own_table(kSequence), false));
+    at(OutboxColumn::kId) = Int64GetDatum(nextval_internal(find_own_table(kOutboxSequence), false));
     at(OutboxColumn::kAddedAt) = TimestampTzGetDatum(GetCurrentTimestamp());
     at(OutboxColumn::kKeys) = names(content, OutboxColumn::kKeys);
     at(OutboxColumn::kTags) = names(content, OutboxColumn::kTags);

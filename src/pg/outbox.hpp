@@ -10,8 +10,9 @@
 
 namespace cache_ext::pg {
 
-/// The table, and the columns of it in their order.
+/// The table and the sequence of its ids, and its columns in their order.
 inline constexpr char kOutbox[] = "redis_outbox";
+inline constexpr char kOutboxSequence[] = "redis_outbox_id";
 enum class OutboxColumn : int { kId, kAddedAt, kKeys, kTags, kPatterns, kEverything, kCount };
 
 /// Adds the row for what is pending from the invalidation `from` on, if any of it concerns Redis. Before the transaction becomes visible. It does not fail:

@@ -18,7 +18,6 @@ extern "C" {
 #include "catalog/pg_am.h"
 #include "commands/sequence.h"
 #include "storage/bufmgr.h"
-#include "storage/bufpage.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -227,22 +226,6 @@ void on_subtransaction(SubXactEvent event) noexcept {
 }
 
 }  // namespace
-
-std::int64_t read_own_sequence(const char* name) {
-    const Oid oid = find(name);
-    Relation sequence = relation_open(oid, AccessShareLock);
-    if (sequence->rd_rel->relkind != RELKIND_SEQUENCE) raise_missing(name);
-    const Buffer buffer = ReadBuffer(sequence, 0);
-    LockBuffer(buffer, BUFFER_LOCK_SHARE);
-    const Page page = BufferGetPage(buffer);
-    auto* const row =
-        reinterpret_cast<HeapTupleHeader>(PageGetItem(page, PageGetItemId(page, FirstOffsetNumber)));
-    const std::int64_t value =
-        reinterpret_cast<Form_pg_sequence_data>(reinterpret_cast<char*>(row) + row->t_hoff)->last_value;
-    UnlockReleaseBuffer(buffer);
-    relation_close(sequence, AccessShareLock);
-    return value;
-}
 
 std::int64_t enqueue(std::string_view queue, Datum data) {
     wants_keeper = false;

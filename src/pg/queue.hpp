@@ -24,9 +24,6 @@ inline constexpr std::int64_t kStateTables = 4;
 /// From so many pages on, a table is to be left for another one; and those before it are to be looked after.
 inline constexpr std::uint32_t kQueueTablePages = 512;
 
-/// The last value of a sequence of the extension's own.
-[[nodiscard]] std::int64_t read_own_sequence(const char* name);
-
 /// Adds an item; its number. May raise.
 [[nodiscard]] std::int64_t enqueue(std::string_view queue, Datum data);
 

@@ -1,14 +1,30 @@
 #include "worker/outbox.hpp"
 
+#include <algorithm>
+
+#include "pg/append.hpp"
 #include "pg/guard.hpp"
+#include "pg/outbox.hpp"
 #include "pg/utf8.hpp"
 
 extern "C" {
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "commands/sequence.h"
 #include "executor/spi.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
 }
 
 namespace cache_ext::worker {
@@ -16,9 +32,8 @@ namespace cache_ext::worker {
 namespace {
 
 /// What one batch holds at most; a single row may hold more.
-constexpr int kRows = 1000;
+constexpr std::size_t kRows = 1000;
 constexpr std::size_t kNames = 20'000;
-constexpr int kRowsPerFetch = 100;
 
 /// More names than this in one compacted row become "everything".
 constexpr std::int64_t kMostNames = 100'000;
@@ -51,11 +66,75 @@ std::int64_t result_number(std::int64_t otherwise) {
     return is_null ? otherwise : DatumGetInt64(value);
 }
 
+/// The outbox in the order of its ids, without SQL: it is looked at after each commit, and to start a query took more of the sender's time than what it finds.
+class OpenOutbox {
+public:
+    using Column = pg::OutboxColumn;
+
+    explicit OpenOutbox(LOCKMODE lock) {
+        const Oid table = pg::find_own_table(pg::kOutbox);
+        const Oid index = pg::find_own_table("redis_outbox_by_id");
+        if (!OidIsValid(table) || !OidIsValid(index))
+            ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+                            errmsg("table \"%s\" or its index does not exist", pg::kOutbox)));
+        table_ = table_open(table, lock);
+        if (table_->rd_rel->relkind != RELKIND_RELATION || table_->rd_rel->relam != HEAP_TABLE_AM_OID ||
+            RelationGetNumberOfAttributes(table_) != static_cast<int>(Column::kCount))
+            ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+                            errmsg("table \"%s\" is not as it was made", pg::kOutbox)));
+        index_ = index_open(index, lock);
+    }
+
+    /// Its locks are held until the transaction's end.
+    void close() {
+        index_close(index_, NoLock);
+        table_close(table_, NoLock);
+    }
+
+    /// Begins with the first row whose id is greater than this, or equal to it.
+    void search(StrategyNumber strategy, std::int64_t id) {
+        ScanKeyData key;
+        ScanKeyInit(&key, number(Column::kId), strategy,
+                    strategy == BTEqualStrategyNumber ? F_INT8EQ : F_INT8GT, Int64GetDatum(id));
+        scan_ = systable_beginscan_ordered(table_, index_, GetActiveSnapshot(), 1, &key);
+    }
+    HeapTuple next() { return systable_getnext_ordered(scan_, ForwardScanDirection); }
+    void end_search() { systable_endscan_ordered(scan_); }
+
+    [[nodiscard]] Datum get(HeapTuple row, Column column) const {
+        bool is_null = false;
+        const Datum value = heap_getattr(row, number(column), RelationGetDescr(table_), &is_null);
+        if (is_null)
+            ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+                            errmsg("null value in table \"%s\"", pg::kOutbox)));
+        return value;
+    }
+    [[nodiscard]] std::int64_t id_of(HeapTuple row) const { return DatumGetInt64(get(row, Column::kId)); }
+
+    /// Deletes it, unless somebody else has done so. Waits for who may be about to.
+    void remove(HeapTuple row) {
+        TM_FailureData failure;
+        const TM_Result result = heap_delete(table_, &row->t_self, GetCurrentCommandId(true), InvalidSnapshot,
+                                             true, &failure, false);
+        if (result != TM_Ok && result != TM_Deleted)
+            ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                            errmsg("somebody else has changed table \"%s\"", pg::kOutbox)));
+    }
+
+private:
+    static constexpr AttrNumber number(Column column) noexcept {
+        return static_cast<AttrNumber>(static_cast<int>(column) + 1);
+    }
+
+    Relation table_;
+    Relation index_;
+    SysScanDesc scan_;
+};
+
+using Column = OpenOutbox::Column;
+
 /// Appends the array's texts in UTF-8. False: one of them cannot be said in it, and was left out.
-bool append_texts(HeapTuple row, TupleDesc description, int column, std::vector<std::string>& texts) {
-    bool is_null = true;
-    const Datum array = SPI_getbinval(row, description, column, &is_null);
-    if (is_null) return true;
+bool append_texts(Datum array, std::vector<std::string>& texts) {
     Datum* values = nullptr;
     bool* nulls = nullptr;
     int count = 0;
@@ -71,62 +150,45 @@ bool append_texts(HeapTuple row, TupleDesc description, int column, std::vector<
     return is_all;
 }
 
-/// Takes one row of the cursor's. The names in it.
-std::size_t take_row(HeapTuple tuple, TupleDesc description, std::vector<OutboxRow>& rows) {
-    bool is_null = true;
-    OutboxRow& row = rows.emplace_back();
-    row.id = DatumGetInt64(SPI_getbinval(tuple, description, 1, &is_null));
-    row.notice.everything = DatumGetBool(SPI_getbinval(tuple, description, 5, &is_null)) && !is_null;
+/// Whether all keys have to be looked through because of it.
+bool needs_scan(const OpenOutbox& outbox, HeapTuple row) {
+    return DatumGetBool(outbox.get(row, Column::kEverything)) ||
+           ARR_NDIM(DatumGetArrayTypeP(outbox.get(row, Column::kPatterns))) > 0;
+}
+
+OutboxRow take_row(const OpenOutbox& outbox, HeapTuple row) {
+    OutboxRow taken{outbox.id_of(row), {}};
+    redis::Notice& notice = taken.notice;
+    notice.everything = DatumGetBool(outbox.get(row, Column::kEverything));
     // What has a name that nobody there can be told may be anything.
-    if (!append_texts(tuple, description, 2, row.notice.keys)) row.notice.everything = true;
-    if (!append_texts(tuple, description, 3, row.notice.tags)) row.notice.everything = true;
-    if (!append_texts(tuple, description, 4, row.notice.patterns)) row.notice.everything = true;
-    return row.notice.names();
+    if (!append_texts(outbox.get(row, Column::kKeys), notice.keys)) notice.everything = true;
+    if (!append_texts(outbox.get(row, Column::kTags), notice.tags)) notice.everything = true;
+    if (!append_texts(outbox.get(row, Column::kPatterns), notice.patterns)) notice.everything = true;
+    return taken;
 }
 
 }  // namespace
 
-std::int64_t newest_outbox_id() {
-    static SPIPlanPtr plan = nullptr;
-    SPI_connect();
-    execute(plan,
-            "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM cache_ext_internal.redis_outbox_id",
-            0, nullptr, nullptr, true);
-    const std::int64_t newest = result_number(0);
-    SPI_finish();
-    return newest;
-}
+// The last one that was drawn may be meant, or the first that will be: the one before is drawn in either case.
+std::int64_t settling_outbox_id() { return pg::read_own_sequence(pg::kOutboxSequence) - 1; }
 
-std::vector<OutboxRow> read_outbox(std::int64_t after, const std::vector<std::int64_t>& being_sent,
-                                   bool with_scans) {
-    static SPIPlanPtr plan = nullptr;
+std::vector<OutboxRow> read_outbox(std::int64_t after, std::vector<std::int64_t> without, bool with_scans) {
+    std::sort(without.begin(), without.end());
     std::vector<OutboxRow> rows;
     pg::pg_call([&] {
-        Oid types[] = {INT8OID, INT8ARRAYOID, BOOLOID, INT4OID};
-        SPI_connect();
-        Datum values[] = {Int64GetDatum(after), id_array(being_sent), BoolGetDatum(with_scans),
-                          Int32GetDatum(kRows)};
-        if (plan == nullptr) {
-            plan = SPI_prepare(
-                "SELECT id, keys, tags, patterns, everything FROM cache_ext_internal.redis_outbox "
-                "WHERE id > $1 AND id <> ALL ($2) AND ($3 OR NOT everything AND patterns = '{}') "
-                "ORDER BY id LIMIT $4",
-                4, types);
-            if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-            SPI_keepplan(plan);
-        }
-        // By a cursor: nobody knows how much is in them.
-        Portal cursor = SPI_cursor_open(nullptr, plan, values, nullptr, true);
+        OpenOutbox outbox(AccessShareLock);
+        outbox.search(BTGreaterStrategyNumber, after);
         std::size_t names = 0;
-        while (names < kNames) {
-            SPI_cursor_fetch(cursor, true, kRowsPerFetch);
-            if (SPI_processed == 0) break;
-            for (std::uint64_t i = 0; i < SPI_processed && names < kNames; ++i)
-                names += take_row(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, rows);
-            SPI_freetuptable(SPI_tuptable);
+        while (rows.size() < kRows && names < kNames) {
+            HeapTuple row = outbox.next();
+            if (row == nullptr) break;
+            if (std::binary_search(without.begin(), without.end(), outbox.id_of(row))) continue;
+            if (!with_scans && needs_scan(outbox, row)) continue;
+            rows.push_back(take_row(outbox, row));
+            names += rows.back().notice.names();
         }
-        SPI_cursor_close(cursor);
-        SPI_finish();
+        outbox.end_search();
+        outbox.close();
     });
     return rows;
 }
@@ -139,21 +201,19 @@ bool fills_batch(const std::vector<OutboxRow>& rows) noexcept {
 }
 
 void delete_from_outbox(const std::vector<std::int64_t>& ids) {
-    static SPIPlanPtr plan = nullptr;
-    Oid types[] = {INT8ARRAYOID};
-    SPI_connect();
-    Datum values[] = {id_array(ids)};
-    execute(plan, "DELETE FROM cache_ext_internal.redis_outbox WHERE id = ANY ($1)", 1, types, values, false);
-    SPI_finish();
+    OpenOutbox outbox(RowExclusiveLock);
+    for (const std::int64_t id : ids) {
+        outbox.search(BTEqualStrategyNumber, id);
+        while (HeapTuple row = outbox.next())
+            outbox.remove(row);
+        outbox.end_search();
+    }
+    outbox.close();
 }
 
 void remember_sent(std::uint64_t number) {
-    static SPIPlanPtr plan = nullptr;
-    Oid types[] = {INT8OID};
-    Datum values[] = {Int64GetDatum(static_cast<int64>(number))};
-    SPI_connect();
-    execute(plan, "SELECT setval('cache_ext_internal.redis_sent', $1)", 1, types, values, false);
-    SPI_finish();
+    (void)DirectFunctionCall2(setval_oid, ObjectIdGetDatum(pg::find_own_table("redis_sent")),
+                              Int64GetDatum(static_cast<int64>(number)));
 }
 
 std::int64_t count_outbox(std::int64_t most) {

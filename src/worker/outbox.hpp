@@ -15,13 +15,12 @@ struct OutboxRow {
     redis::Notice notice;
 };
 
-/// The number of the last row that anybody has begun to add.
-std::int64_t newest_outbox_id();
+/// A number that somebody has begun to add a row by, as for all below it: the last but one.
+std::int64_t settling_outbox_id();
 
-/// The oldest rows with an id above `after`, without those that are `being_sent`, in the order of their ids: about as many as make a batch. Rows for which all keys have to
+/// The oldest rows with an id above `after`, `without` those with these ids, in the order of their ids: about as many as make a batch. Rows for which all keys have to
 /// be looked through only where `with_scans`.
-std::vector<OutboxRow> read_outbox(std::int64_t after, const std::vector<std::int64_t>& being_sent,
-                                   bool with_scans);
+std::vector<OutboxRow> read_outbox(std::int64_t after, std::vector<std::int64_t> without, bool with_scans);
 
 /// Whether there may be more of them than were read at once.
 bool fills_batch(const std::vector<OutboxRow>& rows) noexcept;

@@ -384,7 +384,7 @@ void PushSession::look_for_settled() {
         return;
     }
     candidate_.fence = U64FromFullTransactionId(ReadNextFullTransactionId());
-    candidate_.id = pg::pg_call([] { return newest_outbox_id(); });
+    candidate_.id = pg::pg_call([] { return settling_outbox_id(); });
     // Sessions count themselves before they take a number, so nobody who has one is left; but those of prepared transactions have gone, and so may have
     // those who began before this did, uncounted.
     candidate_.is_settled =
