@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "core/clock.hpp"
+#include "core/racy_copy.hpp"
 #include "core/ref.hpp"
 
 namespace cache_ext::core {
@@ -111,5 +112,23 @@ struct EntryLayout {
         return {timed, tags, key, key + key_bytes};
     }
 };
+
+// What lies in an entry's head block, by its flags.
+
+inline EntryTimes& times_of(Base base, Ref head, const EntryLayout& layout) noexcept {
+    return *reinterpret_cast<EntryTimes*>(base.at<std::byte>(head) + layout.times);
+}
+
+inline std::uint32_t compute_us(Base base, Ref head, std::uint8_t flags, const EntryLayout& layout) noexcept {
+    return (flags & Entry::kTimed) == 0 ? 0 : load_relaxed(times_of(base, head, layout).compute_us);
+}
+
+inline std::uint32_t grace_ms(Base base, Ref head, std::uint8_t flags, const EntryLayout& layout) noexcept {
+    return (flags & Entry::kTimed) == 0 ? 0 : load_relaxed(times_of(base, head, layout).grace_ms);
+}
+
+inline Ref* tag_refs(Base base, Ref head, std::uint8_t flags) noexcept {
+    return reinterpret_cast<Ref*>(base.at<std::byte>(head) + EntryLayout::of(flags, 0, 0).tags);
+}
 
 }  // namespace cache_ext::core
