@@ -120,6 +120,7 @@ SET cache_ext.redis_url = 'redis://localhost';
 SET cache_ext.redis_enabled = on;
 ALTER SYSTEM SET cache_ext.redis_url = 'localhost';
 ALTER SYSTEM SET cache_ext.redis_url = 'redis://localhost/hello';
+ALTER SYSTEM SET cache_ext.redis_url = 'redis://:hidden@localhost/hello';
 ALTER SYSTEM SET cache_ext.redis_namespaces = 'auth:', '';
 ALTER SYSTEM SET cache_ext.redis_stream_maxlen = 0;
 ALTER SYSTEM SET cache_ext.redis_max_backlog = -1;
