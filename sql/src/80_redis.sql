@@ -153,6 +153,8 @@ BEGIN
         END IF;
     END LOOP;
 
+    -- Of two who change them at the same time one comes after the other, and forgets the secrets that the other has set for another place.
+    LOCK TABLE cache_ext_internal.redis_settings IN SHARE ROW EXCLUSIVE MODE;
     IF p_settings ? 'redis_url' THEN
         SELECT p.place INTO old_place
         FROM cache_ext_internal.redis_settings s, cache_ext_internal.redis_url_parts(s.value) p WHERE s.name = 'redis_url';
