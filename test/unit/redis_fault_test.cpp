@@ -167,7 +167,7 @@ TEST_F(RedisFault, a_server_that_says_the_password_aloud) {
 
 TEST_F(RedisFault, a_server_that_knows_no_passwords_says_only_so) {
     // It repeats what it was sent, up to a length and without line breaks.
-    RedisServer server({"--rename-command", "AUTH ''"});
+    RedisServer server({"--rename-command", "AUTH", ""});
     for (const std::string& password : {std::string("Xyzzy"), "Xyzzy%0A%0DXyzzy" + std::string(10, 'x'),
                                         "Xyzzy" + std::string(1000, 'x')}) {
         Session session(options_for(server.url() + "?password=" + password));
