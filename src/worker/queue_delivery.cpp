@@ -161,7 +161,7 @@ void QueueDelivery::turn(redis::TimePoint now) {
     if (now >= refused_until_) refused_.clear();
     std::vector<redis::ListItem> items;
     hungry_ = !read_items(refused_, items);
-    if (items.empty()) return;
+    if (items.empty()) return feeder_.rest();
     // What is added there is to be there after a crash here, too.
     pg::pg_call([] { XLogFlush(GetXLogInsertRecPtr()); });
     feeder_.start(std::move(items));
