@@ -122,9 +122,9 @@ CREATE FUNCTION cache_ext_internal.redis_settings_in_force()
 RETURNS jsonb LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'get_redis_settings';
 COMMENT ON FUNCTION cache_ext_internal.redis_settings_in_force() IS 'the same as get_redis_settings, in a place that no search_path decides';
 
-CREATE FUNCTION cache_ext_internal.check_redis_setting(p_name text, p_value text)
+CREATE FUNCTION cache_ext_internal.check_redis_setting(p_name text, p_value text, p_json_type text)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'check_redis_setting';
-COMMENT ON FUNCTION cache_ext_internal.check_redis_setting(text, text) IS 'raises the error for a setting that update_redis_settings does not take';
+COMMENT ON FUNCTION cache_ext_internal.check_redis_setting(text, text, text) IS 'raises the error for a setting that update_redis_settings does not take';
 
 CREATE FUNCTION cache_ext_internal.redis_url_parts(p_url text, OUT url text, OUT user_name text, OUT password text,
     OUT sentinel_user text, OUT sentinel_password text, OUT place text)
@@ -148,13 +148,11 @@ BEGIN
             HINT = 'For example {"redis_url": "redis://localhost", "redis_enabled": true}.';
     END IF;
     FOR setting IN SELECT s.key AS name, s.value #>> '{}' AS value, jsonb_typeof(s.value) AS kind FROM jsonb_each(p_settings) s LOOP
-        PERFORM cache_ext_internal.check_redis_setting(setting.name, setting.value);
-        IF setting.kind IN ('object', 'array') THEN
-            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-                MESSAGE = format('invalid value for Redis setting "%s"', setting.name), DETAIL = 'Expected one value.';
-        END IF;
+        PERFORM cache_ext_internal.check_redis_setting(setting.name, setting.value, setting.kind);
     END LOOP;
 
+    -- Of two who change them at the same time one comes after the other, and forgets the secrets that the other has set for another place.
+    LOCK TABLE cache_ext_internal.redis_settings IN SHARE ROW EXCLUSIVE MODE;
     IF p_settings ? 'redis_url' THEN
         SELECT p.place INTO old_place
         FROM cache_ext_internal.redis_settings s, cache_ext_internal.redis_url_parts(s.value) p WHERE s.name = 'redis_url';

@@ -15,6 +15,7 @@
 #include "worker/pusher.hpp"
 
 extern "C" {
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
@@ -72,7 +73,12 @@ void check_number(const Known& known, const std::string& value) {
                           .c_str());
 }
 
-void check_value(const Known& known, const std::string& value) {
+/// Of texts that have no bound of their own in Redis.
+constexpr std::size_t kLongestText = 1024;
+
+void check_value(const Known& known, const std::string& value, const std::string& json_type) {
+    const bool is_switch_or_number = known.kind == Kind::kFlag || known.kind == Kind::kNumber;
+    if (!is_switch_or_number && json_type != "string") refuse(known, "Expected a text.");
     switch (known.kind) {
         case Kind::kUrl: {
             const redis::ParsedUrl parsed = redis::parse_url(value);
@@ -86,13 +92,21 @@ void check_value(const Known& known, const std::string& value) {
             if (bool flag = false; !parse_bool(value.c_str(), &flag))
                 refuse(known, "Expected true or false.");
             break;
-        case Kind::kNamespaces:
-            if (value.empty() || value.find(",,") != std::string::npos || value.front() == ',' ||
-                value.back() == ',')
+        case Kind::kNamespaces: {
+            const auto prefixes = pg::split_list(value);
+            if (!prefixes || prefixes->empty() ||
+                std::any_of(prefixes->begin(), prefixes->end(),
+                            [](const auto& each) { return each.empty(); }))
                 refuse(known, "Expected prefixes with commas in between; an empty one would mean every key.");
             break;
+        }
         case Kind::kSecret:
+            if (!value.empty() && !redis::is_token(value))
+                refuse(known, "It contains a character that no token has.");
+            break;
         case Kind::kText:
+            if (value.size() > kLongestText)
+                refuse(known, ("Expected at most " + std::to_string(kLongestText) + " bytes.").c_str());
             break;
     }
 }
@@ -149,7 +163,7 @@ CACHE_EXT_FUNCTION(get_redis_settings) {
     return pg::pg_call([&] { return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.c_str())); });
 }
 
-/// Checks one setting and its value, as text. Where the value cannot be told apart from a secret, it is not in the message.
+/// Checks one setting and its value, as text and by its kind in JSON. Where the value cannot be told apart from a secret, it is not in the message.
 CACHE_EXT_FUNCTION(check_redis_setting) {
     const std::string name = text_argument(fcinfo, 0);
     const auto* known =
@@ -161,7 +175,7 @@ CACHE_EXT_FUNCTION(check_redis_setting) {
         throw pg::Error(ERRCODE_INVALID_PARAMETER_VALUE, "unrecognized Redis setting \"" + name + "\"", {},
                         "There are " + names + ".");
     }
-    if (!PG_ARGISNULL(1)) check_value(*known, text_argument(fcinfo, 1));
+    if (!PG_ARGISNULL(1)) check_value(*known, text_argument(fcinfo, 1), text_argument(fcinfo, 2));
     PG_RETURN_VOID();
 }
 
@@ -181,6 +195,12 @@ CACHE_EXT_FUNCTION(redis_url_parts) {
     for (const redis::Endpoint& each : parsed.url->endpoints)
         place += redis::to_text(each) + " ";
     place += parsed.url->master;
+    // What was encoded may be any bytes; these become texts.
+    for (const std::string& part : parts) {
+        if (!pg::pg_call([&] { return pg_verifymbstr(part.data(), static_cast<int>(part.size()), true); }))
+            throw pg::Error(ERRCODE_INVALID_PARAMETER_VALUE, "invalid address of Redis",
+                            "a part of it is no text in the encoding of this database");
+    }
     return pg::pg_call([&] {
         TupleDesc row = nullptr;
         if (get_call_result_type(fcinfo, nullptr, &row) != TYPEFUNC_COMPOSITE)

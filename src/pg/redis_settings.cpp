@@ -116,18 +116,6 @@ void read_texts(const char* table, Texts& texts) {
         texts.insert_or_assign(rows->name, rows->value);
 }
 
-std::vector<std::string> split(const std::string& list) {
-    std::vector<std::string> parts;
-    pg_call([&] {
-        char* copy = pstrdup(list.c_str());
-        List* items = NIL;
-        if (!SplitGUCList(copy, ',', &items)) return;
-        for (int i = 0; i < list_length(items); ++i)
-            parts.emplace_back(static_cast<const char*>(list_nth(items, i)));
-    });
-    return parts;
-}
-
 std::optional<int> number(const Texts& texts, const char* name) {
     const auto found = texts.find(name);
     if (found == texts.end()) return std::nullopt;
@@ -204,7 +192,8 @@ RedisSettings redis_settings() {
     }
     s.token = own_url || secrets.contains("redis_token") ? secret("redis_token") : settings::redis_token;
     s.prefix = text("redis_prefix", settings::redis_prefix);
-    s.namespaces = split(text("redis_namespaces", settings::redis_namespaces));
+    s.namespaces =
+        split_list(text("redis_namespaces", settings::redis_namespaces)).value_or(std::vector<std::string>());
     s.channel = text("redis_channel", settings::redis_channel);
     s.stream = text("redis_stream", settings::redis_stream);
     s.stream_maxlen = number(own, "redis_stream_maxlen").value_or(settings::redis_stream_maxlen);
@@ -215,6 +204,19 @@ RedisSettings redis_settings() {
     s.data_seconds = number(own, "cache_ttl_data");
     s.count_seconds = number(own, "cache_ttl_count");
     return s;
+}
+
+std::optional<std::vector<std::string>> split_list(const std::string& list) {
+    std::vector<std::string> parts;
+    const bool is_list = pg_call([&] {
+        char* copy = pstrdup(list.c_str());
+        List* items = NIL;
+        if (!SplitGUCList(copy, ',', &items)) return false;
+        for (int i = 0; i < list_length(items); ++i)
+            parts.emplace_back(static_cast<const char*>(list_nth(items, i)));
+        return true;
+    });
+    return is_list ? std::optional(std::move(parts)) : std::nullopt;
 }
 
 std::uint32_t redis_settings_changes() noexcept { return cache.invalidations; }

@@ -41,6 +41,9 @@ struct RedisSettings {
 /// All of them, for whoever talks to Redis. Needs a transaction; may raise, and throw std::bad_alloc.
 [[nodiscard]] RedisSettings redis_settings();
 
+/// The items of a list as in the configuration. Nothing: it is none. May raise.
+[[nodiscard]] std::optional<std::vector<std::string>> split_list(const std::string& list);
+
 /// Differs from what it was before when settings in the table may have changed. Changes are noticed as a transaction begins.
 [[nodiscard]] std::uint32_t redis_settings_changes() noexcept;
 

@@ -95,14 +95,16 @@ bool check_list(const char* value, Accept accept) {
     return valid;
 }
 
-/// Empty, or what redis::parse_url understands. Nothing of the text gets into the message: there may be a password in it.
+/// Empty, or what redis::parse_url understands. Nothing of the text gets into the message, as all of it would into the server's own: there may be a password in it.
 bool check_redis_url(char** value, void** /*extra*/, GucSource /*source*/) noexcept {
     if (**value == 0) return true;
     try {
         const redis::ParsedUrl parsed = redis::parse_url(*value);
         if (parsed.url) return true;
+        GUC_check_errmsg("invalid value for parameter \"cache_ext.redis_url\"");
         GUC_check_errdetail("%s", parsed.error.c_str());
     } catch (...) {
+        GUC_check_errmsg("out of memory");
         GUC_check_errcode(ERRCODE_OUT_OF_MEMORY);
     }
     return false;

@@ -8,6 +8,8 @@ namespace cache_ext::redis {
 namespace {
 
 constexpr milliseconds kRetry{20};
+/// Where nobody waits for it.
+constexpr milliseconds kRetryForgetting{1000};
 
 /// What one script is given at most; a single item may be larger.
 constexpr std::size_t kItems = 500;
@@ -26,6 +28,8 @@ constexpr std::string_view kScript =
 }  // namespace
 
 void ListFeeder::start(std::vector<ListItem> items) {
+    is_resting_ = false;
+    retry_at_ = kNever;
     for (ListItem& item : items) {
         std::vector<ListItem>& queue = queues_[item.queue].items;
         queue.push_back(std::move(item));
@@ -39,21 +43,40 @@ void ListFeeder::finish(const std::vector<ListItem>& forgotten) {
     refused_.clear();
 }
 
-bool ListFeeder::submit(const std::string& name, Queue& queue, TimePoint now) {
+void ListFeeder::forget_later(const std::string& name, const std::vector<std::string>& tokens) {
+    if (tokens.empty()) return;
+    std::vector<std::string>& all = forgotten_[name];
+    all.insert(all.end(), tokens.begin(), tokens.end());
+}
+
+/// A script for a queue: what it is to forget, and items. False: it was not taken.
+bool ListFeeder::send(const std::string& name, std::span<const ListItem> items, Handler handler,
+                      TimePoint now) {
     const std::string list = layout_.queue_key(name);
     const std::string sent = layout_.sent_key(name);
     std::vector<std::string> forgotten;
-    if (const auto found = forgotten_.find(name); found != forgotten_.end()) forgotten = found->second;
+    if (auto found = forgotten_.extract(name)) forgotten = std::move(found.mapped());
     const std::string count = std::to_string(forgotten.size());
     std::vector<std::string_view> words{"EVAL", kScript, "2", list, sent, count};
     words.insert(words.end(), forgotten.begin(), forgotten.end());
+    for (const ListItem& item : items)
+        words.insert(words.end(), {item.token, item.text});
+    const auto note = [this, name, forgotten, handler = std::move(handler)](const Reply& reply) {
+        if (!reply.ok()) forget_later(name, forgotten);
+        handler(reply);
+    };
+    if (client_.submit(words, list, note, now)) return true;
+    forget_later(name, forgotten);
+    return false;
+}
+
+bool ListFeeder::submit(const std::string& name, Queue& queue, TimePoint now) {
     std::size_t items = 0;
-    for (std::size_t bytes = 0; items < queue.items.size() && items < kItems && bytes < kBytes; ++items) {
-        words.insert(words.end(), {queue.items[items].token, queue.items[items].text});
+    for (std::size_t bytes = 0; items < queue.items.size() && items < kItems && bytes < kBytes; ++items)
         bytes += queue.items[items].text.size();
-    }
-    if (!client_.submit(
-            words, list, [this, name](const Reply& reply) { take(name, reply); }, now))
+    const std::span<const ListItem> next(queue.items.data(), items);
+    if (!send(
+            name, next, [this, name](const Reply& reply) { take(name, reply); }, now))
         return false;
     queue.sent = items;
     return true;
@@ -74,7 +97,23 @@ void ListFeeder::take(const std::string& name, const Reply& reply) {
     const auto end = queue.items.begin() + static_cast<std::ptrdiff_t>(sent);
     added_.insert(added_.end(), std::make_move_iterator(queue.items.begin()), std::make_move_iterator(end));
     queue.items.erase(queue.items.begin(), end);
-    forgotten_.erase(name);
+}
+
+/// Has all that is left forgotten. What cannot be there is not tried again.
+void ListFeeder::forget(TimePoint now) {
+    while (!forgotten_.empty()) {
+        const std::string name = forgotten_.begin()->first;
+        const auto note = [this, name](const Reply& reply) {
+            if (reply.ok()) return;
+            if (reply.verdict == Verdict::kPermanent || reply.verdict == Verdict::kConfiguration)
+                forgotten_.erase(name);
+            else
+                has_not_forgotten_ = true;
+        };
+        if (client_.can_take(now) && send(name, {}, note, now)) continue;
+        retry_at_ = now + kRetryForgetting;
+        return;
+    }
 }
 
 void ListFeeder::step(TimePoint now) {
@@ -95,6 +134,12 @@ void ListFeeder::step(TimePoint now) {
             if (is_patient || !client_.can_take(now) || !submit(name, queue, now)) retry_at_ = now + kRetry;
         }
         ++at;
+    }
+    if (!is_resting_ || !queues_.empty()) return;
+    if (std::exchange(has_not_forgotten_, false)) {
+        retry_at_ = now + kRetryForgetting;
+    } else {
+        forget(now);
     }
 }
 

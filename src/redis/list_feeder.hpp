@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -40,8 +41,11 @@ public:
     [[nodiscard]] const std::set<std::string>& refused() const noexcept { return refused_; }
     [[nodiscard]] const std::string& last_error() const noexcept { return last_error_; }
 
-    /// These will never be sent again, and nothing of the last start is of interest any more.
+    /// These will never be sent again, and nothing of the last start is of interest any more. The queues' next items tell Redis so.
     void finish(const std::vector<ListItem>& forgotten);
+
+    /// There are no next items for now: it is told nevertheless, so that nothing is left there of a queue that is never used again.
+    void rest() noexcept { is_resting_ = true; }
 
     [[nodiscard]] TimePoint next_deadline() const noexcept { return retry_at_; }
 
@@ -53,8 +57,11 @@ private:
         bool refuses = false;
     };
 
+    bool send(const std::string& name, std::span<const ListItem> items, Handler handler, TimePoint now);
     bool submit(const std::string& name, Queue& queue, TimePoint now);
     void take(const std::string& name, const Reply& reply);
+    void forget(TimePoint now);
+    void forget_later(const std::string& name, const std::vector<std::string>& tokens);
 
     Client& client_;
     const Layout& layout_;
@@ -63,6 +70,8 @@ private:
         forgotten_;  ///< tokens, that Redis is still to forget
     std::vector<ListItem> added_;
     std::set<std::string> refused_;
+    bool is_resting_ = false;
+    bool has_not_forgotten_ = false;  ///< since the last step
     TimePoint retry_at_ = kNever;
     std::string last_error_;
 };

@@ -319,9 +319,7 @@ bool has_rest() noexcept { return true; }
 
 std::unique_ptr<Client> make_rest(Options options) {
     if (options.token.empty()) return make_unavailable("an https:// URL needs a token");
-    const auto is_bad = [](char c) { return static_cast<unsigned char>(c) <= 0x20 || c == 0x7f; };
-    if (std::any_of(options.token.begin(), options.token.end(), is_bad))
-        return make_unavailable("the token contains a character that no token has");
+    if (!is_token(options.token)) return make_unavailable("the token contains a character that no token has");
     return std::make_unique<RestClient>(std::move(options));
 }
 

@@ -12,6 +12,7 @@
 #include <openssl/x509_vfy.h>
 
 #include <array>
+#include <filesystem>
 
 namespace cache_ext::redis {
 
@@ -57,6 +58,12 @@ std::unique_ptr<Tls> Tls::over(redisContext* context, const std::string& host, c
     }
     SSL_CTX_set_min_proto_version(tls->settings_, TLS1_2_VERSION);
     SSL_CTX_set_verify(tls->settings_, SSL_VERIFY_PEER, nullptr);
+    // A pipe would be waited for, and a device may have no end.
+    std::error_code unknown;
+    if (!ca_file.empty() && !std::filesystem::is_regular_file(ca_file, unknown)) {
+        error = "the certificates to trust cannot be read: there is no such file";
+        return nullptr;
+    }
     const int loaded = ca_file.empty()
                            ? SSL_CTX_set_default_verify_paths(tls->settings_)
                            : SSL_CTX_load_verify_locations(tls->settings_, ca_file.c_str(), nullptr);

@@ -309,6 +309,12 @@ std::optional<Endpoint> parse_endpoint(std::string_view text, std::uint16_t defa
     }
 }
 
+bool is_token(std::string_view text) noexcept {
+    return !text.empty() && std::none_of(text.begin(), text.end(), [](char c) {
+        return static_cast<unsigned char>(c) <= 0x20 || c == 0x7f;
+    });
+}
+
 std::string to_text(const Endpoint& endpoint) {
     const bool needs_brackets = endpoint.host.find(':') != std::string::npos;
     std::string text = needs_brackets ? "[" + endpoint.host + "]" : endpoint.host;

@@ -63,6 +63,9 @@ struct ParsedUrl {
 /// The URL again, fit to be shown: `***` in place of the password, and bytes that need it encoded.
 [[nodiscard]] std::string masked(const Url& url);
 
+/// Whether a text can be a bearer's token: nothing in it ends a header or a word.
+[[nodiscard]] bool is_token(std::string_view text) noexcept;
+
 /// The endpoint as `host:port`, with brackets where they are needed.
 [[nodiscard]] std::string to_text(const Endpoint& endpoint);
 

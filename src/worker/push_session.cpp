@@ -7,6 +7,7 @@
 
 #include "pg/attach.hpp"
 #include "pg/guard.hpp"
+#include "pg/wal.hpp"
 #include "worker/offered.hpp"
 
 extern "C" {
@@ -420,7 +421,7 @@ void PushSession::offer_values(TimePoint now) {
     }
     std::vector<redis::Value> values = read_values(keys, settings_);
     // What they were computed from is to outlive a crash, as they do.
-    pg::pg_call([] { XLogFlush(GetXLogInsertRecPtr()); });
+    pg::pg_call([] { pg::flush_wal(); });
     for (const redis::Value& value : values)
         filler_->put(value, now);
 }

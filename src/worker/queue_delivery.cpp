@@ -5,9 +5,9 @@
 
 #include "pg/guard.hpp"
 #include "pg/queue.hpp"
+#include "pg/wal.hpp"
 
 extern "C" {
-#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
@@ -161,9 +161,9 @@ void QueueDelivery::turn(redis::TimePoint now) {
     if (now >= refused_until_) refused_.clear();
     std::vector<redis::ListItem> items;
     hungry_ = !read_items(refused_, items);
-    if (items.empty()) return;
+    if (items.empty()) return feeder_.rest();
     // What is added there is to be there after a crash here, too.
-    pg::pg_call([] { XLogFlush(GetXLogInsertRecPtr()); });
+    pg::pg_call([] { pg::flush_wal(); });
     feeder_.start(std::move(items));
 }
 

@@ -6,10 +6,7 @@
 #include "pg/guard.hpp"
 #include "pg/outcome.hpp"
 #include "pg/queue_in_redis.hpp"
-
-extern "C" {
-#include "access/xlog.h"
-}
+#include "pg/wal.hpp"
 
 namespace cache_ext::worker {
 
@@ -59,7 +56,7 @@ void QueueSettlement::turn() {
             fates.push_back(fate_of(outcome));
         }
         // What is dropped there must not be undone here by a crash.
-        if (any_committed) XLogFlush(GetXLogInsertRecPtr());
+        if (any_committed) pg::flush_wal();
     });
     settler_.settle(fates);
 }

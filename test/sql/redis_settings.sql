@@ -13,7 +13,7 @@ SELECT * FROM test_redis_connection();
 SELECT enabled, state, pid, backlog_rows, listening FROM cache_redis_status;
 
 -- Each key takes what is right for it.
-SELECT jsonb_pretty(update_redis_settings('{"redis_url": "redis://app:first%20secret@cache.example:6380/2", "redis_token": "second secret", "redis_enabled": false,
+SELECT jsonb_pretty(update_redis_settings('{"redis_url": "redis://app:first%20secret@cache.example:6380/2", "redis_token": "second/secret", "redis_enabled": false,
     "cache_ttl_data": 60, "cache_ttl_count": 10, "redis_prefix": "shop:", "redis_namespaces": "auth:,db_query:", "redis_channel": "c", "redis_stream": "s",
     "redis_stream_maxlen": 5, "redis_subscribe": false, "redis_timeout": 100, "redis_max_backlog": 7}'));
 SELECT get_redis_settings() = update_redis_settings('{}') AS nothing_changed;
@@ -36,7 +36,13 @@ BEGIN
         ('cache_ttl_data', '0'), ('cache_ttl_data', '-1'), ('cache_ttl_data', '1.5'), ('cache_ttl_data', '"hidden"'), ('cache_ttl_data', '99999999999'), ('cache_ttl_count', '0'),
         ('redis_namespaces', '""'), ('redis_namespaces', '","'), ('redis_namespaces', '"a:,,b:"'), ('redis_namespaces', '"a:,"'), ('redis_namespaces', '["a:"]'),
         ('redis_stream_maxlen', '0'), ('redis_timeout', '0'), ('redis_timeout', '600001'), ('redis_max_backlog', '0'),
-        ('redis_token', '{}'), ('redis_channel', '[]')) AS v (name, value)
+        ('redis_token', '{}'), ('redis_channel', '[]'), ('redis_channel', 'false'), ('redis_prefix', '5'), ('redis_token', 'true'), ('cache_ttl_data', 'true'), ('redis_enabled', '{}'),
+        -- What is no list would be no prefix at all, and nothing would be deleted any more.
+        ('redis_namespaces', '" "'), ('redis_namespaces', '"auth: db_query:"'), ('redis_namespaces', '"auth:, ,db_query:"'), ('redis_namespaces', '"\"\""'), ('redis_namespaces', '"\"auth:"'),
+        ('redis_token', '"hid den"'), ('redis_token', '"hid\r\nden: x"'), ('redis_prefix', to_jsonb(repeat('x', 1025))::text),
+        ('redis_url', '"redis://:hidden%E4@h"'), ('redis_url', '"redis://hid%E4den:x@h"'), ('redis_url', '"redis://:hidden%00@h"'), ('redis_url', '"redis://:hidden%0@h"'),
+        ('redis_url', '"redis://h:65536"'), ('redis_url', '"redis://h:0"'), ('redis_url', '"redis://h:-1"'), ('redis_url', '"redis://[fe80::1%25et h0]"'), ('redis_url', '"redis://h\n"'),
+        ('redis_url', '"redis://h\r\nFLUSHALL"'), ('redis_url', '"redis-sentinel://h/?master=%E4"')) AS v (name, value)
     LOOP
         BEGIN
             -- The good one with it is not kept either.
@@ -92,6 +98,13 @@ SELECT update_redis_settings((SELECT jsonb_object_agg(key, NULL::jsonb) FROM jso
 SELECT * FROM settings();
 SELECT count(*) FROM cache_ext_internal.redis_settings;
 
+-- A password may hold anything that is text: what has a meaning in an address is encoded, but for "@".
+SELECT update_redis_settings('{"redis_url": "redis://us%2Fer:p@s%23s%2F%3A%3F%0A%20ä%C3%A4\"\\\\@[fe80::1%25eth0]:65535"}') ->> 'redis_url' AS url;
+SELECT name, to_json(value) FROM secrets();
+-- Lists as in the configuration.
+SELECT update_redis_settings('{"redis_namespaces": " auth:, \"db query:\" "}') ->> 'redis_namespaces' AS namespaces;
+SELECT update_redis_settings('{"redis_url": null, "redis_token": null, "redis_namespaces": null}') ->> 'redis_namespaces' AS namespaces;
+
 -- An address is tried with what was meant for it: nothing listens here.
 SELECT success, message, latency_ms FROM test_redis_connection('redis://127.0.0.1:1');
 SELECT success, message FROM test_redis_connection('unix:/nonexistent/socket', 'token');
@@ -120,6 +133,7 @@ SET cache_ext.redis_url = 'redis://localhost';
 SET cache_ext.redis_enabled = on;
 ALTER SYSTEM SET cache_ext.redis_url = 'localhost';
 ALTER SYSTEM SET cache_ext.redis_url = 'redis://localhost/hello';
+ALTER SYSTEM SET cache_ext.redis_url = 'redis://:hidden@localhost/hello';
 ALTER SYSTEM SET cache_ext.redis_namespaces = 'auth:', '';
 ALTER SYSTEM SET cache_ext.redis_stream_maxlen = 0;
 ALTER SYSTEM SET cache_ext.redis_max_backlog = -1;

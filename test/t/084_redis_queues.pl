@@ -41,6 +41,8 @@ is($redis->do('RPOP', 'queue:a'), '"before"', 'a consumer there takes the oldest
 is($sql->(q(SELECT dequeue('a'))), '{"n": [1, "ä"]}', 'as one here does');
 is($sql->(q(SELECT queue_length('a'))), '0', 'where there are none');
 is($redis->do('EXISTS', 'queue:never'), '0', 'nothing else is there');
+for (1 .. 400) { last if !@{ $redis->do('KEYS', '{*}:sent:*') }; usleep 50_000; }
+is(join(',', @{ $redis->do('KEYS', '{*}:sent:*') }), '', 'what was sent is remembered no longer than is needed');
 
 # --- a list that is none keeps no other one waiting
 $redis->do('SET', 'queue:bad', 'x');

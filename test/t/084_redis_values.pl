@@ -64,6 +64,19 @@ run(q(BEGIN; SELECT set_cached_data('db_query:c', '1'); ROLLBACK; BEGIN; SAVEPOI
 soon(sub { get('db_query:e') eq '1' }, 'a later one is there');
 is(get('db_query:c') . get('db_query:d'), '', 'what was rolled back is not');
 
+# Before a value is put the log is flushed, which has an end of its own kind where its last record fills a page.
+sub fill_page {
+    run(q(DO $$ DECLARE at int; BEGIN LOOP at := (pg_current_wal_insert_lsn() - '0/0') % 8192; EXIT WHEN at = 24;
+        PERFORM pg_logical_emit_message(false, '', repeat('x', CASE WHEN 8192 - at BETWEEN 56 AND 255 THEN 8192 - at - 51 ELSE 101 END)); END LOOP; END $$));
+}
+my ($pusher) = run(q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'cache_ext pusher'));
+kill 'STOP', $pusher;
+run(q(SELECT set_cached_data('db_query:page', '1')));
+fill_page();
+kill 'CONT', $pusher;
+soon(sub { get('db_query:page') eq '1' }, 'a value that is put where the log ends with a page');
+unlike(slurp_file($node->logfile), qr/could not send|past end of generated WAL/, 'is no trouble');
+
 $node->safe_psql('postgres', q(SELECT set_cached_data('db_query:secret', '"mine"'), set_cached_data('db_query:e', '"mine"')), extra_params => [ '-U', 'app' ]);
 run(q(SELECT set_cached_data('db_query:f', '1')));
 soon(sub { get('db_query:f') eq '1' }, 'a shared one');

@@ -165,6 +165,20 @@ TEST_F(RedisFault, a_server_that_says_the_password_aloud) {
     EXPECT_EQ(session.status().last_error, "the server says: ERR what do you mean by ***? And by ***?");
 }
 
+TEST_F(RedisFault, a_server_that_knows_no_passwords_says_only_so) {
+    // It repeats what it was sent, up to a length and without line breaks.
+    RedisServer server({"--rename-command", "AUTH", ""});
+    for (const std::string& password : {std::string("Xyzzy"), "Xyzzy%0A%0DXyzzy" + std::string(10, 'x'),
+                                        "Xyzzy" + std::string(1000, 'x')}) {
+        Session session(options_for(server.url() + "?password=" + password));
+        EXPECT_TRUE(session.loop().until([&] { return session.status().state == State::kMisconfigured; }));
+        EXPECT_NE(session.status().last_error.find("***"), std::string::npos) << session.status().last_error;
+        EXPECT_EQ(session.status().last_error.find("Xyzzy"), std::string::npos)
+            << session.status().last_error;
+        EXPECT_EQ(session.status().last_error.find("xx"), std::string::npos) << session.status().last_error;
+    }
+}
+
 TEST_F(RedisFault, a_database_that_is_not_there) {
     RedisServer server;
     Session session(options_for(server.url() + "?db=99"));

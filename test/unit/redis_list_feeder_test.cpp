@@ -102,6 +102,41 @@ TEST_F(RedisListFeeder, what_is_sent_again_is_added_once) {
     ASSERT_TRUE(after.feeds(items("b", 1, 1)));
     EXPECT_EQ(remembered(session_, "a"), 1) << "another queue's script";
     EXPECT_EQ(taken(session_, "a"), numbers(1, 13));
+    // Nor is anything left where nothing follows.
+    after.feeder.finish(items("b", 1, 1));
+    after.feeder.rest();
+    after.together.service({}, now());
+    EXPECT_TRUE(after.loop.until([&] { return remembered(session_, "a") + remembered(session_, "b") == 0; }));
+    EXPECT_EQ(session_.run({"DBSIZE"}).integer, 2) << "the lists";
+}
+
+TEST_F(RedisListFeeder, forgetting_that_fails_is_done_later) {
+    Proxy proxy(server_.socket_path());
+    Feeding feeding(proxy.url());
+    ASSERT_TRUE(feeding.feeds(items("a", 1, 3)));
+    Proxy::Behaviour behaviour;
+    behaviour.says_instead = "-OOM not now\r\n";
+    proxy.set(behaviour);
+    feeding.feeder.finish(items("a", 1, 3));
+    feeding.feeder.rest();
+    feeding.together.service({}, now());
+    const std::uint64_t turns = feeding.loop.turns();
+    feeding.loop.for_time(milliseconds(200));
+    EXPECT_LE(feeding.loop.turns() - turns, 200U) << "it waits between attempts";
+    EXPECT_EQ(remembered(session_, "a"), 3);
+    proxy.set({});
+    EXPECT_TRUE(feeding.loop.until([&] { return remembered(session_, "a") == 0; }));
+    // What is no set has nothing of it.
+    ASSERT_TRUE(feeding.feeds(items("a", 4, 4)));
+    session_.run({"DEL", own_layout().sent_key("a")});
+    session_.run({"SET", own_layout().sent_key("a"), "somebody's"});
+    feeding.feeder.finish(items("a", 4, 4));
+    feeding.feeder.rest();
+    feeding.together.service({}, now());
+    const std::uint64_t before = feeding.loop.turns();
+    feeding.loop.for_time(milliseconds(200));
+    EXPECT_LE(feeding.loop.turns() - before, 20U) << "it is not tried again";
+    EXPECT_EQ(feeding.feeder.next_deadline(), kNever);
 }
 
 TEST_F(RedisListFeeder, answers_that_are_lost) {
