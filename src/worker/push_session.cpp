@@ -7,6 +7,7 @@
 
 #include "pg/attach.hpp"
 #include "pg/guard.hpp"
+#include "pg/testing.hpp"
 #include "worker/offered.hpp"
 
 extern "C" {
@@ -78,8 +79,9 @@ redis::Options options_of(const pg::RedisSettings& settings) {
 std::uint64_t oldest_active() {
     const FullTransactionId next = ReadNextFullTransactionId();
     const TransactionId oldest = GetOldestActiveTransactionId();
-    return U64FromFullTransactionId(next) -
-           static_cast<std::uint32_t>(XidFromFullTransactionId(next) - oldest);
+    // It may be the greater one: others go on meanwhile.
+    const auto ahead = static_cast<std::int32_t>(oldest - XidFromFullTransactionId(next));
+    return U64FromFullTransactionId(next) + static_cast<std::uint64_t>(std::int64_t{ahead});
 }
 
 void copy_text(std::span<char> to, const std::string& text) {
@@ -383,8 +385,10 @@ void PushSession::look_for_settled() {
         candidate_.is_settled = oldest_active() >= candidate_.fence;
         return;
     }
-    candidate_.fence = U64FromFullTransactionId(ReadNextFullTransactionId());
+    // In this order: whoever has a number up to that one has an id below the fence.
     candidate_.id = pg::pg_call([] { return newest_outbox_id(); });
+    pg::testing::pause();
+    candidate_.fence = U64FromFullTransactionId(ReadNextFullTransactionId());
     // Sessions count themselves before they take a number, so nobody who has one is left; but those of prepared transactions have gone, and so may have
     // those who began before this did, uncounted.
     candidate_.is_settled =
