@@ -14,6 +14,7 @@ extern "C" {
 #include "access/transam.h"
 #include "access/twophase.h"
 #include "access/xlog.h"
+#include "access/xlog_internal.h"
 #include "miscadmin.h"
 #include "storage/procarray.h"
 #include "utils/snapmgr.h"
@@ -82,6 +83,15 @@ std::uint64_t oldest_active() {
     // It may be the greater one: others go on meanwhile.
     const auto ahead = static_cast<std::int32_t>(oldest - XidFromFullTransactionId(next));
     return U64FromFullTransactionId(next) + static_cast<std::uint64_t>(std::int64_t{ahead});
+}
+
+/// Where what was written to the log so far ends. GetXLogInsertRecPtr tells where the next record begins: behind a page's header, where the last one ended with the page
+/// before it; and the log cannot be flushed up to there.
+XLogRecPtr end_of_wal() {
+    const XLogRecPtr next = GetXLogInsertRecPtr();
+    if (XLogSegmentOffset(next, wal_segment_size) == SizeOfXLogLongPHD) return next - SizeOfXLogLongPHD;
+    if (next % XLOG_BLCKSZ == SizeOfXLogShortPHD) return next - SizeOfXLogShortPHD;
+    return next;
 }
 
 void copy_text(std::span<char> to, const std::string& text) {
@@ -424,7 +434,7 @@ void PushSession::offer_values(TimePoint now) {
     }
     std::vector<redis::Value> values = read_values(keys, settings_);
     // What they were computed from is to outlive a crash, as they do.
-    pg::pg_call([] { XLogFlush(GetXLogInsertRecPtr()); });
+    pg::pg_call([] { XLogFlush(end_of_wal()); });
     for (const redis::Value& value : values)
         filler_->put(value, now);
 }
