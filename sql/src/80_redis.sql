@@ -11,7 +11,7 @@ CREATE TABLE cache_ext_internal.redis_outbox (
     tags text[] NOT NULL DEFAULT '{}',
     patterns text[] NOT NULL DEFAULT '{}',
     everything boolean NOT NULL DEFAULT false
-) USING heap WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
+) USING heap WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, vacuum_truncate = off);
 COMMENT ON TABLE cache_ext_internal.redis_outbox IS 'what Redis is still to be told: a row for each transaction that invalidated something';
 CREATE INDEX redis_outbox_by_id ON cache_ext_internal.redis_outbox (id);
 
