@@ -29,7 +29,11 @@ CREATE TABLE cache_ext_internal.redis_state (
     -- Of the values that are put into Redis: the last generation.
     generation bigint NOT NULL DEFAULT 0,
     -- Whether any has been put there.
-    has_put boolean NOT NULL DEFAULT false
+    has_put boolean NOT NULL DEFAULT false,
+    -- Of the server's log, when this was written.
+    timeline integer NOT NULL DEFAULT 0,
+    -- Of a Redis Cluster: the servers that have been told all that was acknowledged, by their run ids.
+    runs text NOT NULL DEFAULT ''
 );
 COMMENT ON TABLE cache_ext_internal.redis_state IS 'what is remembered of the messages to Redis';
 INSERT INTO cache_ext_internal.redis_state DEFAULT VALUES;

@@ -20,7 +20,8 @@ constexpr int kRows = 1000;
 constexpr std::size_t kNames = 20'000;
 constexpr int kRowsPerFetch = 100;
 
-/// More names than this in one compacted row become "everything".
+/// From so many waiting rows on, they are compacted. More names than this in one compacted row become "everything".
+constexpr std::int64_t kCompactFrom = 2000;
 constexpr std::int64_t kMostNames = 100'000;
 
 /// Runs a statement whose plan is made once. `plan` is the statement's own.
@@ -82,6 +83,31 @@ std::size_t take_row(HeapTuple tuple, TupleDesc description, std::vector<OutboxR
     if (!append_texts(tuple, description, 3, row.notice.tags)) row.notice.everything = true;
     if (!append_texts(tuple, description, 4, row.notice.patterns)) row.notice.everything = true;
     return row.notice.names();
+}
+
+/// How many rows there are, counted up to `most`.
+std::int64_t count_outbox(std::int64_t most) {
+    static SPIPlanPtr plan = nullptr;
+    Oid types[] = {INT8OID};
+    Datum values[] = {Int64GetDatum(most)};
+    SPI_connect();
+    execute(plan, "SELECT count(*) FROM (SELECT 1 FROM cache_ext_internal.redis_outbox LIMIT $1) AS counted",
+            1, types, values, true);
+    const std::int64_t count = result_number(0);
+    SPI_finish();
+    return count;
+}
+
+/// How many rows became one.
+std::int64_t compact_outbox(const std::vector<std::int64_t>& being_sent, std::int64_t most_rows) {
+    static SPIPlanPtr plan = nullptr;
+    Oid types[] = {INT8ARRAYOID, INT8OID, INT8OID};
+    SPI_connect();
+    Datum values[] = {id_array(being_sent), Int64GetDatum(most_rows), Int64GetDatum(kMostNames)};
+    execute(plan, "SELECT cache_ext_internal.compact_redis_outbox($1, $2, $3)", 3, types, values, false);
+    const std::int64_t rows = result_number(0);
+    SPI_finish();
+    return rows;
 }
 
 }  // namespace
@@ -156,18 +182,6 @@ void remember_sent(std::uint64_t number) {
     SPI_finish();
 }
 
-std::int64_t count_outbox(std::int64_t most) {
-    static SPIPlanPtr plan = nullptr;
-    Oid types[] = {INT8OID};
-    Datum values[] = {Int64GetDatum(most)};
-    SPI_connect();
-    execute(plan, "SELECT count(*) FROM (SELECT 1 FROM cache_ext_internal.redis_outbox LIMIT $1) AS counted",
-            1, types, values, true);
-    const std::int64_t count = result_number(0);
-    SPI_finish();
-    return count;
-}
-
 void add_everything_to_outbox() {
     static SPIPlanPtr plan = nullptr;
     SPI_connect();
@@ -176,15 +190,12 @@ void add_everything_to_outbox() {
     SPI_finish();
 }
 
-std::int64_t compact_outbox(const std::vector<std::int64_t>& being_sent, std::int64_t most_rows) {
-    static SPIPlanPtr plan = nullptr;
-    Oid types[] = {INT8ARRAYOID, INT8OID, INT8OID};
-    SPI_connect();
-    Datum values[] = {id_array(being_sent), Int64GetDatum(most_rows), Int64GetDatum(kMostNames)};
-    execute(plan, "SELECT cache_ext_internal.compact_redis_outbox($1, $2, $3)", 3, types, values, false);
-    const std::int64_t rows = result_number(0);
-    SPI_finish();
-    return rows;
+std::uint64_t shorten_outbox(const std::vector<std::int64_t>& being_sent, std::int64_t most_rows) {
+    std::uint64_t times = 0;
+    while (pg::pg_call([] { return count_outbox(kCompactFrom + 1); }) > kCompactFrom &&
+           pg::pg_call([&] { return compact_outbox(being_sent, most_rows); }) > 1)
+        ++times;
+    return times;
 }
 
 PushState read_push_state() {
@@ -192,7 +203,8 @@ PushState read_push_state() {
     PushState state;
     SPI_connect();
     execute(plan,
-            "SELECT s.reserved, s.complete, s.generation, s.has_put, CASE WHEN n.is_called THEN n.last_value "
+            "SELECT s.reserved, s.complete, s.generation, s.has_put, s.timeline, s.runs, CASE WHEN "
+            "n.is_called THEN n.last_value "
             "ELSE 0 END "
             "FROM cache_ext_internal.redis_state s CROSS JOIN cache_ext_internal.redis_sent n",
             0, nullptr, nullptr, true);
@@ -205,7 +217,9 @@ PushState read_push_state() {
         state.complete = DatumGetBool(column(2));
         state.generation = static_cast<std::uint64_t>(DatumGetInt64(column(3)));
         state.has_put = DatumGetBool(column(4));
-        state.sent = static_cast<std::uint64_t>(DatumGetInt64(column(5)));
+        state.timeline = DatumGetInt32(column(5));
+        state.runs = TextDatumGetCString(column(6));
+        state.sent = static_cast<std::uint64_t>(DatumGetInt64(column(7)));
     }
     SPI_finish();
     return state;
@@ -213,15 +227,22 @@ PushState read_push_state() {
 
 void write_push_state(const PushState& state) {
     static SPIPlanPtr plan = nullptr;
-    Oid types[] = {INT8OID, BOOLOID, INT8OID, BOOLOID};
-    Datum values[] = {Int64GetDatum(static_cast<int64>(state.reserved)), BoolGetDatum(state.complete),
-                      Int64GetDatum(static_cast<int64>(state.generation)), BoolGetDatum(state.has_put)};
+    Oid types[] = {INT8OID, BOOLOID, INT8OID, BOOLOID, INT4OID, TEXTOID};
+    Datum values[] = {Int64GetDatum(static_cast<int64>(state.reserved)),
+                      BoolGetDatum(state.complete),
+                      Int64GetDatum(static_cast<int64>(state.generation)),
+                      BoolGetDatum(state.has_put),
+                      Int32GetDatum(state.timeline),
+                      CStringGetTextDatum(state.runs.c_str())};
     SPI_connect();
-    execute(plan,
-            "INSERT INTO cache_ext_internal.redis_state AS s (reserved, complete, generation, has_put) "
-            "VALUES ($1, $2, $3, $4) ON CONFLICT (singleton) DO UPDATE SET reserved = excluded.reserved, "
-            "complete = excluded.complete, generation = excluded.generation, has_put = excluded.has_put",
-            4, types, values, false);
+    execute(
+        plan,
+        "INSERT INTO cache_ext_internal.redis_state AS s (reserved, complete, generation, has_put, timeline, "
+        "runs) "
+        "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (singleton) DO UPDATE SET reserved = excluded.reserved, "
+        "complete = excluded.complete, generation = excluded.generation, has_put = excluded.has_put, "
+        "timeline = excluded.timeline, runs = excluded.runs",
+        6, types, values, false);
     SPI_finish();
     // A crash after what it allows has been sent must not undo it: numbers would be given again, fences be too low.
     ForceSyncCommit();
