@@ -43,6 +43,9 @@ constexpr milliseconds kLate{5000};
 constexpr std::size_t kSingleMessages = 32;
 constexpr std::size_t kNamesPerMessage = 500;
 
+/// A message with more than this is told in several: the whole of each has to get through within the time in which an answer is waited for.
+constexpr std::size_t kBytesPerMessage = 256 * 1024;
+
 /// How often a cluster's servers are asked who they are, until all have said so.
 constexpr milliseconds kRunsEvery{100};
 
@@ -101,6 +104,31 @@ XLogRecPtr end_of_wal() {
     return next;
 }
 
+/// Adds the notice to the messages, in pieces where it is large.
+void add_in_pieces(std::vector<redis::Notice>& messages, redis::Notice&& notice) {
+    std::size_t bytes = 0;
+    for (const auto* names : {&notice.keys, &notice.tags, &notice.patterns}) {
+        for (const std::string& name : *names)
+            bytes += name.size();
+    }
+    if (bytes <= kBytesPerMessage) {
+        messages.push_back(std::move(notice));
+        return;
+    }
+    messages.emplace_back().everything = notice.everything;
+    bytes = 0;
+    for (auto names : {&redis::Notice::keys, &redis::Notice::tags, &redis::Notice::patterns}) {
+        for (std::string& name : notice.*names) {
+            if (bytes > 0 && bytes + name.size() > kBytesPerMessage) {
+                messages.emplace_back();
+                bytes = 0;
+            }
+            bytes += name.size();
+            (messages.back().*names).push_back(std::move(name));
+        }
+    }
+}
+
 void copy_text(std::span<char> to, const std::string& text) {
     std::snprintf(to.data(), to.size(), "%s", text.c_str());
 }
@@ -122,8 +150,8 @@ void Lane::start(std::vector<OutboxRow> rows, TimePoint now) {
         copy.patterns.clear();
         copy.everything = false;
         named_->merge(std::move(copy));
-        if (single || messages_.empty() || messages_.back().names() >= kNamesPerMessage) {
-            messages_.push_back(std::move(row.notice));
+        if (single || messages_.empty() || messages_.back().names() + row.notice.names() > kNamesPerMessage) {
+            add_in_pieces(messages_, std::move(row.notice));
         } else {
             messages_.back().merge(std::move(row.notice));
         }
@@ -484,8 +512,9 @@ void PushSession::look_for_settled() {
         max_prepared_xacts == 0 && pg::region().pushers().writers(place_) == 0 && oldest_active() >= born_;
 }
 
-void PushSession::reserve(std::size_t messages) {
-    const std::uint64_t needed = publisher_->last() + quick_.unnumbered() + scanning_.unnumbered() + messages;
+/// Sees to it that what the lanes are about to send has numbers that no other message gets.
+void PushSession::reserve() {
+    const std::uint64_t needed = publisher_->last() + quick_.unnumbered() + scanning_.unnumbered();
     if (needed <= state_.reserved) return;
     PushState next = state_;
     next.reserved = needed + kReserve;
@@ -534,13 +563,13 @@ void PushSession::read_rows(const std::vector<std::int64_t>& sent, TimePoint now
         return;
     }
 
-    reserve(rows.size());
     const auto middle = std::stable_partition(rows.begin(), rows.end(),
                                               [](const OutboxRow& row) { return !row.notice.needs_scan(); });
     std::vector<OutboxRow> scans(std::make_move_iterator(middle), std::make_move_iterator(rows.end()));
     rows.erase(middle, rows.end());
     if (!rows.empty()) quick_.start(std::move(rows), now);
     if (!scans.empty()) scanning_.start(std::move(scans), now);
+    reserve();
 }
 
 void PushSession::compact(TimePoint now) {

@@ -103,7 +103,7 @@ private:
     [[nodiscard]] bool may_put(redis::TimePoint now) const noexcept;
     void offer_values(redis::TimePoint now);
     void read_rows(const std::vector<std::int64_t>& sent, redis::TimePoint now);
-    void reserve(std::size_t messages);
+    void reserve();
     void compact(redis::TimePoint now);
     void tell_log(bool is_in_trouble) const;
     [[nodiscard]] std::vector<std::int64_t> being_sent() const;

@@ -134,6 +134,16 @@ sub is_gapless {
 }
 is_gapless('the numbers of messages follow each other');
 
+# A transaction that names very much is told in pieces, each of which has its number.
+my $length_before = $client->do('XLEN', 'cache_ext:stream');
+run(q(DO $$ BEGIN FOR i IN 1 .. 3 LOOP PERFORM invalidate_cache_by_tags(ARRAY(SELECT 'huge:' || i || ':' || j || repeat('x', 80) FROM generate_series(1, 10000) j)); END LOOP; END $$));
+settle();
+my @pieces = map { $_->[1][1] } splice @{ $client->do('XRANGE', 'cache_ext:stream', '-', '+') }, $length_before;
+cmp_ok(scalar(@pieces), '>', 3, 'many names are several messages');
+is(scalar(grep { length > 400_000 } @pieces), 0, 'of which none is large');
+is(scalar(map { @{ decode_json($_)->{tags} } } @pieces), 30_000, 'and that name all of them');
+is_gapless('one after the other');
+
 # --- what is not committed ---------------------------------------------------------------------------------------
 
 listen_to();
