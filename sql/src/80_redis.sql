@@ -11,7 +11,7 @@ CREATE TABLE cache_ext_internal.redis_outbox (
     tags text[] NOT NULL DEFAULT '{}',
     patterns text[] NOT NULL DEFAULT '{}',
     everything boolean NOT NULL DEFAULT false
-) USING heap WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
+) USING heap WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, vacuum_truncate = off);
 COMMENT ON TABLE cache_ext_internal.redis_outbox IS 'what Redis is still to be told: a row for each transaction that invalidated something';
 CREATE INDEX redis_outbox_by_id ON cache_ext_internal.redis_outbox (id);
 -- So that rows can be deleted where all tables are published.
@@ -31,7 +31,11 @@ CREATE TABLE cache_ext_internal.redis_state (
     -- Of the values that are put into Redis: the last generation.
     generation bigint NOT NULL DEFAULT 0,
     -- Whether any has been put there.
-    has_put boolean NOT NULL DEFAULT false
+    has_put boolean NOT NULL DEFAULT false,
+    -- Of the server's log, when this was written.
+    timeline integer NOT NULL DEFAULT 0,
+    -- Of a Redis Cluster: the servers that have been told all that was acknowledged, by their run ids.
+    runs text NOT NULL DEFAULT ''
 );
 COMMENT ON TABLE cache_ext_internal.redis_state IS 'what is remembered of the messages to Redis';
 INSERT INTO cache_ext_internal.redis_state DEFAULT VALUES;

@@ -142,6 +142,16 @@ std::int32_t Pushers::find_vacant(std::int32_t from, std::uint32_t& database, Ti
     return -1;
 }
 
+void Pushers::forget(std::int32_t place, std::uint32_t database) noexcept {
+    std::lock_guard guard(lock_);
+    Place& own = places_[place];
+    if (own.database.load(std::memory_order_relaxed) != database ||
+        own.pid.load(std::memory_order_relaxed) != 0)
+        return;
+    own.is_wanted = false;
+    own.lost.store(0, std::memory_order_relaxed);
+}
+
 void Pushers::report(std::int32_t place, const PushReport& report) noexcept {
     std::lock_guard guard(lock_);
     places_[place].report = report;

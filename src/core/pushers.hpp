@@ -61,8 +61,14 @@ public:
     /// The first database from `from` on that wants a pusher and has none: its number, and when one may be started. -1: there is none.
     std::int32_t find_vacant(std::int32_t from, std::uint32_t& database, Timestamp& not_before) noexcept;
 
+    /// The database is no more.
+    void forget(std::int32_t place, std::uint32_t database) noexcept;
+
     /// The process, or 0.
     std::int32_t pid_of(std::uint32_t database) const noexcept;
+
+    /// Whether there is, or has been, a pusher for this database, or somebody wanted one. Takes no lock.
+    [[nodiscard]] bool knows(std::uint32_t database) const noexcept { return find(database) != nullptr; }
 
     /// A transaction's part could not be kept in the outbox: as soon as it is over, everything is to be told. Where there is no room to note it,
     /// false.

@@ -43,7 +43,7 @@ Oid find_own_table(const char* name) {
     return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 }
 
-std::int64_t read_own_sequence(const char* name) {
+OwnSequence read_own_sequence(const char* name) {
     const Oid oid = find_own_table(name);
     Relation sequence = OidIsValid(oid) ? relation_open(oid, AccessShareLock) : nullptr;
     if (sequence == nullptr || sequence->rd_rel->relkind != RELKIND_SEQUENCE)
@@ -54,11 +54,11 @@ std::int64_t read_own_sequence(const char* name) {
     const Page page = BufferGetPage(buffer);
     auto* const row =
         reinterpret_cast<HeapTupleHeader>(PageGetItem(page, PageGetItemId(page, FirstOffsetNumber)));
-    const std::int64_t value =
-        reinterpret_cast<Form_pg_sequence_data>(reinterpret_cast<char*>(row) + row->t_hoff)->last_value;
+    const auto* data = reinterpret_cast<Form_pg_sequence_data>(reinterpret_cast<char*>(row) + row->t_hoff);
+    const OwnSequence result{data->last_value, data->is_called};
     UnlockReleaseBuffer(buffer);
     relation_close(sequence, AccessShareLock);
-    return value;
+    return result;
 }
 
 OwnRows OwnRows::open(Oid oid) {

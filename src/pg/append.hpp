@@ -3,6 +3,8 @@
 // Rows that go into tables of the extension's own as part of somebody else's transaction: straight into heap and index, so at the least cost, and
 // unhindered by privileges, triggers and constraints that somebody may have added.
 
+#include <cstdint>
+
 #include "pg/prelude.hpp"
 
 extern "C" {
@@ -16,8 +18,14 @@ namespace cache_ext::pg {
 /// Finds a table of the extension's in its internal schema: InvalidOid where there is none. Catalog access, may raise.
 [[nodiscard]] Oid find_own_table(const char* name);
 
-/// The last value of a sequence of the extension's own, without SQL: the one that was drawn last or, where none was drawn yet, the first one that will be. May raise.
-[[nodiscard]] std::int64_t read_own_sequence(const char* name);
+/// What a sequence of the extension's own holds.
+struct OwnSequence {
+    std::int64_t last_value;
+    bool is_called;  ///< false: it is the first value, and not drawn yet
+};
+
+/// Reads a sequence without SQL. May raise.
+[[nodiscard]] OwnSequence read_own_sequence(const char* name);
 
 /// A table of the extension's that rows are being put into. Locked until the transaction's end. All of it may raise.
 class OwnRows {

@@ -107,8 +107,7 @@ HeapTuple make_row(TupleDesc row, void* context) {
     return heap_form_tuple(row, values, nulls);
 }
 
-void append(Content& content) {
-    const FullTransactionId xid = GetTopFullTransactionId();
+void append(Content& content, FullTransactionId xid) {
     if (!is_counted && attached()) is_counted = region().pushers().begin_write(MyDatabaseId);
     if (append_row(kOutbox, make_row, &content, "invalidations could not be kept for Redis")) return;
     if (!attached() || !region().pushers().lose(MyDatabaseId, U64FromFullTransactionId(xid)))
@@ -118,18 +117,26 @@ void append(Content& content) {
 }  // namespace
 
 bool write_outbox(const Pending& pending, std::size_t from, bool everything) {
-    if (told_by_redis || RecoveryInProgress() || !pushes_to_redis()) return false;
+    if (told_by_redis || RecoveryInProgress()) return false;
+    // Before it looks: a pusher that begins later waits for all who have an id by then.
+    const FullTransactionId xid = GetTopFullTransactionId();
+    const bool is_on = pushes_to_redis();
+    if (!is_on && !(attached() && region().pushers().knows(MyDatabaseId))) return false;
     Content content = survey(pending, from, everything);
     if (content.names == 0 && !content.everything) return false;
 
-    append(content);
-    return true;
+    if (is_on) {
+        append(content, xid);
+        return true;
+    }
+    // It may be on by now, which a session that has been in a transaction all the time cannot know; or be on again before anybody notices that it was off.
+    return region().pushers().lose(MyDatabaseId, U64FromFullTransactionId(xid));
 }
 
 void tell_redis_everything() {
     const Pending nothing;
     Content content{&nothing, 0, 0, 0, true};
-    append(content);
+    append(content, GetTopFullTransactionId());
 }
 
 void wake_pusher() noexcept {

@@ -79,7 +79,8 @@ void note_size(BlockNumber pages) {
 
 /// The table that new items go to: the one that is written to at present, or another one where somebody has locked that.
 Relation open_for_adding() {
-    const auto current = static_cast<int>(read_own_sequence(kQueueState) % kStateTables) % kQueueTables;
+    const auto current =
+        static_cast<int>(read_own_sequence(kQueueState).last_value % kStateTables) % kQueueTables;
     for (int i = 0; i < kQueueTables; ++i) {
         const Oid oid = find(kQueueTable[(current + i) % kQueueTables]);
         if (!ConditionalLockRelationOid(oid, RowExclusiveLock)) continue;
@@ -144,7 +145,7 @@ struct Searches {
 
 void begin(Searches& searches, std::string_view queue, Datum name) {
     // Before any table is locked, so before anything is moved that this would not see.
-    const std::int64_t moves = read_own_sequence(kQueueState) / kStateTables;
+    const std::int64_t moves = read_own_sequence(kQueueState).last_value / kStateTables;
     if (moves != moves_seen || !OidIsValid(item_id)) QueueFloor::forget_all();
     item_id = find(kItemId);
     moves_seen = moves;
@@ -161,7 +162,8 @@ void begin(Searches& searches, std::string_view queue, Datum name) {
         search.scan = systable_beginscan_ordered(search.table, search.index, searches.snapshot, 2, keys);
         advance(search);
         // Where nothing is, the numbers that were drawn so far tell.
-        search.floor->saw(search.id, search.item != nullptr ? search.id : read_own_sequence(kItemId));
+        search.floor->saw(search.id,
+                          search.item != nullptr ? search.id : read_own_sequence(kItemId).last_value);
     }
 }
 

@@ -14,4 +14,7 @@ namespace cache_ext::pg {
 /// there may be any bytes. Raises nothing but what a look into the catalog raises; may throw std::bad_alloc.
 [[nodiscard]] std::optional<std::string> to_utf8(std::string_view text);
 
+/// A text in UTF-8 as the database writes it, with a question mark for each character that it has not. Likewise.
+[[nodiscard]] std::string from_utf8(std::string text);
+
 }  // namespace cache_ext::pg

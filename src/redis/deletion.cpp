@@ -31,6 +31,11 @@ bool is_scan_reply(const Reply& reply) {
            reply.elements[1].kind == Reply::Kind::kArray;
 }
 
+/// Whether a character of UTF-8 goes on there.
+bool continues(const std::string& text, std::size_t at) noexcept {
+    return at > 0 && at < text.size() && (static_cast<unsigned char>(text[at]) & 0xc0U) == 0x80;
+}
+
 }  // namespace
 
 std::string literal_prefix(std::string_view glob) {
@@ -129,7 +134,11 @@ std::string Deletion::scan_match() const {
             common = literal;
         } else {
             const auto differ = std::mismatch(common.begin(), common.end(), literal.begin(), literal.end());
-            common.erase(differ.first, common.end());
+            auto length = static_cast<std::size_t>(differ.first - common.begin());
+            // Not within a character: not every server takes half of one.
+            while (continues(common, length) || continues(literal, length))
+                --length;
+            common.resize(length);
         }
         is_first = false;
     };
@@ -164,9 +173,10 @@ bool Deletion::submit(const std::shared_ptr<const Job>& job, TimePoint now) {
 
 void Deletion::take(const Job& job, const Reply& reply) {
     if (reply.verdict == Verdict::kPermanent) {
-        // WRONGTYPE, say: somebody else's key has the name of a tag's set. Sent again it would fail again.
         last_error_ = reply.text;
-        return;
+        // Somebody else's key has the name of a tag's set: sent again it would fail again, and there is nothing to be done. Whatever else it is, of a server that knows
+        // no such command, say, nothing was deleted, and who is told so waits.
+        if (reply.text.find("WRONGTYPE") != std::string::npos) return;
     }
     if (!reply.ok()) {
         failed_ = true;

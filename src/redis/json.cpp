@@ -1,5 +1,6 @@
 #include "redis/json.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdint>
 #include <utility>
@@ -265,6 +266,51 @@ bool append_json(std::string& to, std::string_view text) {
     }
     to.push_back('"');
     return true;
+}
+
+std::string readable_json(std::string_view text) {
+    std::string readable;
+    readable.reserve(text.size());
+    // Four digits from `at` on; nothing: that is no code.
+    const auto code_at = [text](std::size_t at) -> std::optional<std::uint32_t> {
+        if (at + 4 > text.size()) return std::nullopt;
+        std::uint32_t code = 0;
+        const auto [end, error] = std::from_chars(text.data() + at, text.data() + at + 4, code, 16);
+        if (error != std::errc{} || end != text.data() + at + 4) return std::nullopt;
+        return code;
+    };
+    for (std::size_t at = 0; at < text.size();) {
+        if (text[at] != '\\') {
+            const std::size_t length = text[at] == '\0' ? 0 : utf8_length(text.substr(at));
+            if (length == 0) readable.push_back('?');
+            readable.append(text.substr(at, length));
+            at += std::max<std::size_t>(length, 1);
+            continue;
+        }
+        std::optional<std::uint32_t> code;
+        if (at + 1 < text.size() && text[at + 1] == 'u') code = code_at(at + 2);
+        if (!code || (*code > 0 && *code < 0x80)) {
+            // Some other escape, or one that may be needed.
+            const bool is_escape = at + 1 < text.size() && text[at + 1] > ' ';
+            const std::size_t length = code ? 6 : is_escape ? 2 : 1;
+            readable.append(text.substr(at, length));
+            at += length;
+            continue;
+        }
+        at += 6;
+        const bool is_high = *code >= 0xd800 && *code <= 0xdbff;
+        const std::optional<std::uint32_t> low =
+            is_high && text.substr(at).starts_with("\\u") ? code_at(at + 2) : std::nullopt;
+        if (low && *low >= 0xdc00 && *low <= 0xdfff) {
+            append_utf8(readable, 0x10000 + ((*code - 0xd800) << 10) + (*low - 0xdc00));
+            at += 6;
+        } else if (*code == 0 || (*code >= 0xd800 && *code <= 0xdfff)) {
+            readable.push_back('?');
+        } else {
+            append_utf8(readable, *code);
+        }
+    }
+    return readable;
 }
 
 std::optional<Reply> parse_json(std::string_view text) {

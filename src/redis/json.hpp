@@ -17,6 +17,10 @@ namespace cache_ext::redis {
 /// an array of its names and values in turn. Nothing: it is not JSON, or is nested too deeply.
 [[nodiscard]] std::optional<Reply> parse_json(std::string_view text);
 
+/// A text of JSON with question marks for all that is no character, and characters themselves in the place of their codes: what is wrong with one name in it keeps nobody from
+/// reading the others. No byte of it is zero.
+[[nodiscard]] std::string readable_json(std::string_view text);
+
 /// The value of a name in what an object became; null: it has none.
 [[nodiscard]] const Reply* member(const Reply& object, std::string_view name) noexcept;
 

@@ -1,22 +1,24 @@
 #include "redis/publisher.hpp"
 
 #include <array>
+#include <utility>
 
 namespace cache_ext::redis {
 
 namespace {
 
 constexpr milliseconds kRetry{20};
+constexpr milliseconds kUnableRetry{2000};
 
 /// KEYS: where the last number is, the stream. ARGV: the number, the channel, the message, about how many the stream keeps; no channel or no stream: an empty text,
 /// or one key. Without both the number is still kept: it tells what Redis has. It is written first, so that where there is no memory for it nothing is done
-/// yet, and nobody is told again and again. A stream that is none keeps nobody from being told.
+/// yet, and nobody is told again and again. A stream that is none keeps nobody from being told; its error is then the answer, as a text.
 constexpr std::string_view kScript =
     "if tonumber(ARGV[1]) <= tonumber(redis.call('GET', KEYS[1]) or '0') then return 0 end "
     "redis.call('SET', KEYS[1], ARGV[1]) "
     "local kept = KEYS[2] and redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'message', ARGV[3]) "
     "if ARGV[2] ~= '' then redis.call('PUBLISH', ARGV[2], ARGV[3]) end "
-    "if type(kept) == 'table' and kept.err then return kept end "
+    "if type(kept) == 'table' and kept.err then return kept.err end "
     "return 1";
 
 }  // namespace
@@ -46,9 +48,12 @@ bool Publisher::submit(const Message& message, TimePoint now) {
 }
 
 void Publisher::take(std::uint64_t number, const Reply& reply) {
+    if (reply.kind == Reply::Kind::kString) last_error_ = reply.text;
     if (reply.verdict == Verdict::kPermanent) {
-        // A stream that is something else's key, say. What could be done was.
         last_error_ = reply.text;
+        // A message that is too long for the server, say: those who see that its number is missing know nothing. But not one after the other.
+        is_unable_ = is_unable_ || reply.text.starts_with("ERR unknown command");
+        failed_ = failed_ || is_unable_;
     } else if (!reply.ok()) {
         failed_ = true;
     }
@@ -66,7 +71,7 @@ void Publisher::step(TimePoint now) {
         if (under_way_ > 0) return;
         failed_ = false;
         sent_ = 0;
-        retry_at_ = now + kRetry;
+        retry_at_ = now + (std::exchange(is_unable_, false) ? kUnableRetry : kRetry);
     }
     if (retry_at_ != kNever) {
         if (now < retry_at_) return;

@@ -2,6 +2,7 @@
 
 // Tells Redis' subscribers, and the stream for those who were away, what was invalidated.
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -26,6 +27,9 @@ public:
 
     /// Takes a message; its number. Sends nothing yet.
     std::uint64_t add(const Notice& notice, std::string_view time);
+
+    /// Numbers up to this one were given by somebody else: those to come are above it.
+    void skip_to(std::uint64_t last) noexcept { last_ = std::max(last_, last); }
 
     /// Sends what it can: after `add`, after the client's `service`, and at `next_deadline`.
     void step(TimePoint now);
@@ -54,6 +58,7 @@ private:
     std::size_t sent_ = 0;          ///< of these
     std::size_t under_way_ = 0;
     bool failed_ = false;
+    bool is_unable_ = false;  ///< because the server knows no such command
     TimePoint retry_at_ = kNever;
     std::string last_error_;
 };

@@ -9,9 +9,10 @@
 #include "pg/space.hpp"
 #include "pg/subtransaction.hpp"
 #include "pg/transaction.hpp"
+#include "pg/utf8.hpp"
+#include "redis/json.hpp"
 
 extern "C" {
-#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
@@ -66,8 +67,10 @@ void invalidate_named(Jsonb* message) {
             pg::invalidate(pg::InvalidationKind::kKeyEverywhere, scope, key);
     });
     for_each_text(message, "patterns", [&](std::string_view pattern) {
-        if (pattern.size() <= core::kMaxKeyBytes && core::glob_valid(pattern))
-            pg::invalidate(pg::InvalidationKind::kPatternEverywhere, scope, pattern);
+        if (!core::glob_valid(pattern)) return;
+        // A long one may be of short keys.
+        pg::invalidate(pg::InvalidationKind::kPatternEverywhere, scope,
+                       pattern.size() <= core::kMaxKeyBytes ? pattern : std::string_view("*"));
     });
 }
 
@@ -81,8 +84,7 @@ struct Own {
 };
 
 void read_message(const std::string& text, const Own& own) {
-    const char* converted = pg_any_to_server(text.c_str(), static_cast<int>(text.size()), PG_UTF8);
-    Jsonb* const message = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(converted)));
+    Jsonb* const message = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text.c_str())));
     if (!JB_ROOT_IS_OBJECT(message))
         ereport(ERROR, (errcode(ERRCODE_INVALID_JSON_TEXT), errmsg("the message is no JSON object")));
     if (text_member(message, "origin") == own.origin && text_member(message, "database") == own.database)
@@ -92,7 +94,7 @@ void read_message(const std::string& text, const Own& own) {
     invalidate_named(message);
 }
 
-/// What is no message, or is not written in characters that this database knows, is left out: nobody here can have said anything about it.
+/// What is no message is left out.
 void read_safely(const std::string& text, const Own& own) {
     static constinit TimestampTz complained_at = 0;
     ErrorData* error = pg::attempt([&] { read_message(text, own); });
@@ -122,6 +124,9 @@ void Inbox::add(std::string_view message) noexcept {
 
 void Inbox::apply(const std::string& own_origin, const std::string& own_database) {
     const Own own{own_origin.c_str(), own_database.c_str()};
+    // A name in characters that this database has not is of nothing here; the others that are told with it are.
+    for (std::string& message : messages_)
+        message = pg::from_utf8(redis::readable_json(message));
     pg::pg_call([&] {
         if (!pg::current_space().exists) return;
         pg::set_told_by_redis(true);

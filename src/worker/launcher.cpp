@@ -109,6 +109,8 @@ Database look_database_up(std::uint32_t oid) {
     return result;
 }
 
+bool is_there(std::uint32_t database) { return look_database_up(database) != Database::kGone; }
+
 /// Sees to one database whose sweep is due. False: it has to wait for a seat.
 bool attend(std::int32_t place, const Survey& survey) {
     core::Duties& duties = pg::region().duties();
@@ -230,7 +232,7 @@ extern "C" void cache_ext_launcher_main(Datum /*argument*/) {
         }
         const std::int64_t sleep =
             std::min({pg::adjust_logging(), attend_to_all(), attend_to_warming(kBusyMs, kMostMs),
-                      attend_to_storage(), attend_to_pushers(kMostMs)});
+                      attend_to_storage(), attend_to_pushers(kMostMs, is_there)});
         WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, static_cast<long>(sleep),
                   PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);

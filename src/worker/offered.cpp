@@ -5,9 +5,9 @@
 #include "api/details.hpp"
 #include "api/reading.hpp"
 #include "pg/guard.hpp"
+#include "pg/utf8.hpp"
 
 extern "C" {
-#include "mb/pg_wchar.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 }
@@ -18,17 +18,12 @@ namespace {
 
 using redis::milliseconds;
 
-std::string to_utf8(const char* text, std::size_t bytes) {
-    const char* converted = pg_server_to_any(text, static_cast<int>(bytes), PG_UTF8);
-    return converted == text ? std::string(text, bytes) : std::string(converted);
-}
-
 bool is_number(Jsonb* value) {
     JsonbValue scalar;
     return JB_ROOT_IS_SCALAR(value) && JsonbExtractScalar(&value->root, &scalar) && scalar.type == jbvNumeric;
 }
 
-/// False: there is none to be put.
+/// False: there is none to be put, or none that can be said there.
 bool read_value(const std::string& key, const pg::RedisSettings& settings, redis::Value& value) {
     api::Visible found;
     Datum data = 0;
@@ -38,14 +33,20 @@ bool read_value(const std::string& key, const pg::RedisSettings& settings, redis
     if (!api::describe(found, scope, key, details) || details.has_relations) return false;
 
     Jsonb* const json = DatumGetJsonbP(data);
-    value.key = to_utf8(key.data(), key.size());
-    const char* text = JsonbToCString(nullptr, &json->root, static_cast<int>(VARSIZE(json)));
-    value.json = to_utf8(text, std::strlen(text));
+    std::optional<std::string> name = pg::to_utf8(key);
+    std::optional<std::string> text =
+        pg::to_utf8(JsonbToCString(nullptr, &json->root, static_cast<int>(VARSIZE(json))));
+    if (!name || !text) return false;
+    value.key = std::move(*name);
+    value.json = std::move(*text);
     value.life = milliseconds((details.expires_at - GetCurrentTimestamp()) / 1000);
     if (const auto& most = is_number(json) ? settings.count_seconds : settings.data_seconds)
         value.life = std::min<milliseconds>(value.life, std::chrono::seconds(*most));
-    for (int i = 0; i < details.tag_count; ++i)
-        value.tags.push_back(to_utf8(details.tags[i].data(), details.tags[i].size()));
+    for (int i = 0; i < details.tag_count; ++i) {
+        std::optional<std::string> tag = pg::to_utf8(details.tags[i]);
+        if (!tag) return false;
+        value.tags.push_back(std::move(*tag));
+    }
     return true;
 }
 

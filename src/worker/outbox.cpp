@@ -35,7 +35,8 @@ namespace {
 constexpr std::size_t kRows = 1000;
 constexpr std::size_t kNames = 20'000;
 
-/// More names than this in one compacted row become "everything".
+/// From so many waiting rows on, they are compacted. More names than this in one compacted row become "everything".
+constexpr std::int64_t kCompactFrom = 2000;
 constexpr std::int64_t kMostNames = 100'000;
 
 /// Runs a statement whose plan is made once. `plan` is the statement's own.
@@ -167,10 +168,37 @@ OutboxRow take_row(const OpenOutbox& outbox, HeapTuple row) {
     return taken;
 }
 
+/// How many rows there are, counted up to `most`.
+std::int64_t count_outbox(std::int64_t most) {
+    static SPIPlanPtr plan = nullptr;
+    Oid types[] = {INT8OID};
+    Datum values[] = {Int64GetDatum(most)};
+    SPI_connect();
+    execute(plan, "SELECT count(*) FROM (SELECT 1 FROM cache_ext_internal.redis_outbox LIMIT $1) AS counted",
+            1, types, values, true);
+    const std::int64_t count = result_number(0);
+    SPI_finish();
+    return count;
+}
+
+/// How many rows became one.
+std::int64_t compact_outbox(const std::vector<std::int64_t>& being_sent, std::int64_t most_rows) {
+    static SPIPlanPtr plan = nullptr;
+    Oid types[] = {INT8ARRAYOID, INT8OID, INT8OID};
+    SPI_connect();
+    Datum values[] = {id_array(being_sent), Int64GetDatum(most_rows), Int64GetDatum(kMostNames)};
+    execute(plan, "SELECT cache_ext_internal.compact_redis_outbox($1, $2, $3)", 3, types, values, false);
+    const std::int64_t rows = result_number(0);
+    SPI_finish();
+    return rows;
+}
+
 }  // namespace
 
-// The last one that was drawn may be meant, or the first that will be: the one before is drawn in either case.
-std::int64_t settling_outbox_id() { return pg::read_own_sequence(pg::kOutboxSequence) - 1; }
+std::int64_t newest_outbox_id() {
+    const pg::OwnSequence ids = pg::read_own_sequence(pg::kOutboxSequence);
+    return ids.is_called ? ids.last_value : 0;
+}
 
 std::vector<OutboxRow> read_outbox(std::int64_t after, std::vector<std::int64_t> without, bool with_scans) {
     std::sort(without.begin(), without.end());
@@ -216,18 +244,6 @@ void remember_sent(std::uint64_t number) {
                               Int64GetDatum(static_cast<int64>(number)));
 }
 
-std::int64_t count_outbox(std::int64_t most) {
-    static SPIPlanPtr plan = nullptr;
-    Oid types[] = {INT8OID};
-    Datum values[] = {Int64GetDatum(most)};
-    SPI_connect();
-    execute(plan, "SELECT count(*) FROM (SELECT 1 FROM cache_ext_internal.redis_outbox LIMIT $1) AS counted",
-            1, types, values, true);
-    const std::int64_t count = result_number(0);
-    SPI_finish();
-    return count;
-}
-
 void add_everything_to_outbox() {
     static SPIPlanPtr plan = nullptr;
     SPI_connect();
@@ -236,15 +252,12 @@ void add_everything_to_outbox() {
     SPI_finish();
 }
 
-std::int64_t compact_outbox(const std::vector<std::int64_t>& being_sent, std::int64_t most_rows) {
-    static SPIPlanPtr plan = nullptr;
-    Oid types[] = {INT8ARRAYOID, INT8OID, INT8OID};
-    SPI_connect();
-    Datum values[] = {id_array(being_sent), Int64GetDatum(most_rows), Int64GetDatum(kMostNames)};
-    execute(plan, "SELECT cache_ext_internal.compact_redis_outbox($1, $2, $3)", 3, types, values, false);
-    const std::int64_t rows = result_number(0);
-    SPI_finish();
-    return rows;
+std::uint64_t shorten_outbox(const std::vector<std::int64_t>& being_sent, std::int64_t most_rows) {
+    std::uint64_t times = 0;
+    while (pg::pg_call([] { return count_outbox(kCompactFrom + 1); }) > kCompactFrom &&
+           pg::pg_call([&] { return compact_outbox(being_sent, most_rows); }) > 1)
+        ++times;
+    return times;
 }
 
 PushState read_push_state() {
@@ -252,7 +265,8 @@ PushState read_push_state() {
     PushState state;
     SPI_connect();
     execute(plan,
-            "SELECT s.reserved, s.complete, s.generation, s.has_put, CASE WHEN n.is_called THEN n.last_value "
+            "SELECT s.reserved, s.complete, s.generation, s.has_put, s.timeline, s.runs, CASE WHEN "
+            "n.is_called THEN n.last_value "
             "ELSE 0 END "
             "FROM cache_ext_internal.redis_state s CROSS JOIN cache_ext_internal.redis_sent n",
             0, nullptr, nullptr, true);
@@ -265,7 +279,9 @@ PushState read_push_state() {
         state.complete = DatumGetBool(column(2));
         state.generation = static_cast<std::uint64_t>(DatumGetInt64(column(3)));
         state.has_put = DatumGetBool(column(4));
-        state.sent = static_cast<std::uint64_t>(DatumGetInt64(column(5)));
+        state.timeline = DatumGetInt32(column(5));
+        state.runs = TextDatumGetCString(column(6));
+        state.sent = static_cast<std::uint64_t>(DatumGetInt64(column(7)));
     }
     SPI_finish();
     return state;
@@ -273,15 +289,22 @@ PushState read_push_state() {
 
 void write_push_state(const PushState& state) {
     static SPIPlanPtr plan = nullptr;
-    Oid types[] = {INT8OID, BOOLOID, INT8OID, BOOLOID};
-    Datum values[] = {Int64GetDatum(static_cast<int64>(state.reserved)), BoolGetDatum(state.complete),
-                      Int64GetDatum(static_cast<int64>(state.generation)), BoolGetDatum(state.has_put)};
+    Oid types[] = {INT8OID, BOOLOID, INT8OID, BOOLOID, INT4OID, TEXTOID};
+    Datum values[] = {Int64GetDatum(static_cast<int64>(state.reserved)),
+                      BoolGetDatum(state.complete),
+                      Int64GetDatum(static_cast<int64>(state.generation)),
+                      BoolGetDatum(state.has_put),
+                      Int32GetDatum(state.timeline),
+                      CStringGetTextDatum(state.runs.c_str())};
     SPI_connect();
-    execute(plan,
-            "INSERT INTO cache_ext_internal.redis_state AS s (reserved, complete, generation, has_put) "
-            "VALUES ($1, $2, $3, $4) ON CONFLICT (singleton) DO UPDATE SET reserved = excluded.reserved, "
-            "complete = excluded.complete, generation = excluded.generation, has_put = excluded.has_put",
-            4, types, values, false);
+    execute(
+        plan,
+        "INSERT INTO cache_ext_internal.redis_state AS s (reserved, complete, generation, has_put, timeline, "
+        "runs) "
+        "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (singleton) DO UPDATE SET reserved = excluded.reserved, "
+        "complete = excluded.complete, generation = excluded.generation, has_put = excluded.has_put, "
+        "timeline = excluded.timeline, runs = excluded.runs",
+        6, types, values, false);
     SPI_finish();
     // A crash after what it allows has been sent must not undo it: numbers would be given again, fences be too low.
     ForceSyncCommit();

@@ -7,6 +7,7 @@
 
 #include "pg/attach.hpp"
 #include "pg/guard.hpp"
+#include "pg/testing.hpp"
 #include "pg/wal.hpp"
 #include "worker/offered.hpp"
 
@@ -31,15 +32,25 @@ using redis::TimePoint;
 constexpr milliseconds kPoll{1000};
 constexpr milliseconds kCompactEvery{5000};
 
+/// After how long the log tells that Redis is away, and how often.
+constexpr TimestampTz kTroubleAfter = 2 * USECS_PER_SEC;
+constexpr TimestampTz kTroubleEvery = 60 * USECS_PER_SEC;
+
+/// Rows that have been on their way for so long keep others waiting, as an outage does.
+constexpr milliseconds kLate{5000};
+
 /// Of so many rows at once each is a message of its own; of more, several become one.
 constexpr std::size_t kSingleMessages = 32;
 constexpr std::size_t kNamesPerMessage = 500;
 
+/// A message with more than this is told in several: the whole of each has to get through within the time in which an answer is waited for.
+constexpr std::size_t kBytesPerMessage = 256 * 1024;
+
+/// How often a cluster's servers are asked who they are, until all have said so.
+constexpr milliseconds kRunsEvery{100};
+
 /// How many numbers of messages are reserved at once.
 constexpr std::uint64_t kReserve = 10'000;
-
-/// From so many waiting rows on, they are compacted while Redis is away.
-constexpr std::int64_t kCompactFrom = 2000;
 
 std::string iso_time() {
     const TimestampTz now = GetCurrentTimestamp();
@@ -79,8 +90,34 @@ redis::Options options_of(const pg::RedisSettings& settings) {
 std::uint64_t oldest_active() {
     const FullTransactionId next = ReadNextFullTransactionId();
     const TransactionId oldest = GetOldestActiveTransactionId();
-    return U64FromFullTransactionId(next) -
-           static_cast<std::uint32_t>(XidFromFullTransactionId(next) - oldest);
+    // It may be the greater one: others go on meanwhile.
+    const auto ahead = static_cast<std::int32_t>(oldest - XidFromFullTransactionId(next));
+    return U64FromFullTransactionId(next) + static_cast<std::uint64_t>(std::int64_t{ahead});
+}
+
+/// Adds the notice to the messages, in pieces where it is large.
+void add_in_pieces(std::vector<redis::Notice>& messages, redis::Notice&& notice) {
+    std::size_t bytes = 0;
+    for (const auto* names : {&notice.keys, &notice.tags, &notice.patterns}) {
+        for (const std::string& name : *names)
+            bytes += name.size();
+    }
+    if (bytes <= kBytesPerMessage) {
+        messages.push_back(std::move(notice));
+        return;
+    }
+    messages.emplace_back().everything = notice.everything;
+    bytes = 0;
+    for (auto names : {&redis::Notice::keys, &redis::Notice::tags, &redis::Notice::patterns}) {
+        for (std::string& name : notice.*names) {
+            if (bytes > 0 && bytes + name.size() > kBytesPerMessage) {
+                messages.emplace_back();
+                bytes = 0;
+            }
+            bytes += name.size();
+            (messages.back().*names).push_back(std::move(name));
+        }
+    }
 }
 
 void copy_text(std::span<char> to, const std::string& text) {
@@ -91,7 +128,8 @@ void copy_text(std::span<char> to, const std::string& text) {
 
 // --- lanes --------------------------------------------------------------------------------------------
 
-void Lane::start(std::vector<OutboxRow> rows) {
+void Lane::start(std::vector<OutboxRow> rows, TimePoint now) {
+    started_at_ = now;
     named_ = std::make_shared<redis::Notice>();
     scans_ = std::make_shared<redis::Notice>();
     const bool single = rows.size() <= kSingleMessages;
@@ -103,8 +141,8 @@ void Lane::start(std::vector<OutboxRow> rows) {
         copy.patterns.clear();
         copy.everything = false;
         named_->merge(std::move(copy));
-        if (single || messages_.empty() || messages_.back().names() >= kNamesPerMessage) {
-            messages_.push_back(std::move(row.notice));
+        if (single || messages_.empty() || messages_.back().names() + row.notice.names() > kNamesPerMessage) {
+            add_in_pieces(messages_, std::move(row.notice));
         } else {
             messages_.back().merge(std::move(row.notice));
         }
@@ -148,6 +186,10 @@ void Lane::step(redis::Publisher& publisher, TimePoint now) {
     if (stage_ == Stage::kPublishing && must_repeat_) return begin(now);
     if (stage_ == Stage::kPublishing && publisher.acknowledged() >= last_message_)
         stage_ = Stage::kAcknowledged;
+}
+
+bool Lane::is_late(TimePoint now) const noexcept {
+    return stage_ != Stage::kIdle && now - started_at_ >= kLate;
 }
 
 void Lane::finish() noexcept {
@@ -206,6 +248,7 @@ std::vector<const redis::Driven*> PushSession::driven() const {
 TimePoint PushSession::next_deadline() const noexcept {
     TimePoint deadline = std::min({client_->next_deadline(), turn_at_, settlement_.next_deadline()});
     if (subscriber_) deadline = std::min(deadline, subscriber_->next_deadline());
+    if (runs_at_ > std::chrono::steady_clock::now()) deadline = std::min(deadline, runs_at_);
     if (queues_) deadline = std::min(deadline, queues_->next_deadline());
     if (publisher_ && redis_last_) {
         deadline = std::min({deadline, publisher_->next_deadline(), filler_->next_deadline(),
@@ -242,15 +285,56 @@ void PushSession::look_at_connections(TimePoint now) {
     if (connections == connections_) return;
     connections_ = connections;
     redis_last_.reset();
-    is_checked_ = false;
+    is_checked_ = has_runs_ = false;
     quick_.repeat();
     scanning_.repeat();
     settlement_.repeat(now);
 }
 
+/// In a cluster the number is known to one server only. Whether another one has lost something it does not say; but it does not, unless it is another process than it was.
+void PushSession::ask_for_runs(TimePoint now) {
+    if (asking_runs_ > 0 || now < runs_at_) return;
+    runs_at_ = now + kRunsEvery;
+    runs_failed_ = false;
+    runs_asked_at_ = connections_;
+    runs_.clear();
+    const std::vector<redis::NodeId> nodes = client_->primaries();
+    const std::string_view words[] = {"INFO", "server"};
+    for (const redis::NodeId node : nodes) {
+        if (client_->submit_to(
+                node, words, [this](const redis::Reply& reply) { take_run(reply); }, now)) {
+            ++asking_runs_;
+        } else {
+            runs_failed_ = true;
+        }
+    }
+}
+
+void PushSession::take_run(const redis::Reply& reply) {
+    constexpr std::string_view kRun = "\nrun_id:";
+    --asking_runs_;
+    const std::size_t at = reply.text.find(kRun);
+    if (reply.ok() && at != std::string::npos) {
+        const std::size_t from = at + kRun.size();
+        runs_.push_back(reply.text.substr(from, reply.text.find_first_of("\r\n ", from) - from));
+    } else if (reply.ok() || reply.verdict == redis::Verdict::kPermanent ||
+               reply.verdict == redis::Verdict::kConfiguration) {
+        // It does not say: then it is nobody who is known.
+        runs_.emplace_back();
+    } else {
+        runs_failed_ = true;
+    }
+    if (asking_runs_ == 0) has_runs_ = !runs_failed_ && runs_asked_at_ == connections_;
+}
+
 /// The last number that Redis knows, where it does: it may be above what was sent, but never below what a consumer has seen.
 void PushSession::ask_for_sequence(TimePoint now) {
     if (asking_ || redis_last_ || !client_->can_take(now)) return;
+    if (settings_.url->is_cluster && !has_runs_) {
+        ask_for_runs(now);
+        client_->service({}, now);
+        return;
+    }
     const std::string key = layout_.sequence_key();
     const std::string_view words[] = {"GET", key};
     asking_ = client_->submit(
@@ -298,6 +382,9 @@ void PushSession::turn(TimePoint now) {
     if (!state_known_) {
         state_ = pg::pg_call([] { return read_push_state(); });
         state_known_ = true;
+        // A standby that was promoted, a backup that was restored: Redis may have what was computed from transactions that are not in this one's past.
+        const auto timeline = static_cast<std::int32_t>(GetWALInsertionTimeLine());
+        if (std::exchange(state_.timeline, timeline) != timeline) state_.complete = false;
     }
     see_to_completeness();
     check_sequence();
@@ -325,22 +412,44 @@ void PushSession::turn(TimePoint now) {
     }
     if (publisher_ && redis_last_ && client_->can_take(now)) {
         offer_values(now);
-        read_rows(sent);
+        read_rows(sent, now);
+        if (quick_.is_late(now) || scanning_.is_late(now)) compact(now);
     } else {
         compact(now);
     }
 }
 
-/// A server that knows an older number than the last that was acknowledged has lost what came after it, and may have again what was deleted then.
+/// A server that knows an older number than the last that was acknowledged has lost what came after it, and may have again what was deleted then. One that knows a number
+/// that was not given yet was told of a time that this database has lost, or by a copy of it.
 void PushSession::check_sequence() {
     if (!redis_last_ || is_checked_) return;
-    if (*redis_last_ < (publisher_ ? publisher_->acknowledged() : state_.sent)) {
-        pg::pg_call([] {
-            ereport(
-                LOG,
-                (errmsg("Redis has lost what it was told, and is told that everything may have changed")));
+    const char* why = nullptr;
+    if (*redis_last_ < (publisher_ ? publisher_->acknowledged() : state_.sent))
+        why = "Redis has lost what it was told, and is told that everything may have changed";
+    if (*redis_last_ > (publisher_ ? publisher_->last() : state_.reserved))
+        why =
+            "Redis was told what this database does not know of, and is told that everything may have "
+            "changed";
+    PushState next = state_;
+    next.runs.clear();
+    std::sort(runs_.begin(), runs_.end());
+    for (const std::string& run : runs_) {
+        if (run.empty() || state_.runs.find(run + " ") == std::string::npos)
+            why =
+                "a server of Redis' cluster may not know what it was told, and is told that everything may "
+                "have changed";
+        if (!run.empty()) next.runs += run + " ";
+    }
+    if (next.runs != state_.runs) {
+        pg::pg_call([&next] { write_push_state(next); });
+        state_ = next;
+    }
+    if (why != nullptr) {
+        pg::pg_call([why] {
+            ereport(LOG, (errmsg_internal("%s", why)));
             add_everything_to_outbox();
         });
+        if (publisher_) publisher_->skip_to(*redis_last_);
     }
     is_checked_ = true;
     hungry_ = true;
@@ -384,16 +493,19 @@ void PushSession::look_for_settled() {
         candidate_.is_settled = oldest_active() >= candidate_.fence;
         return;
     }
+    // In this order: whoever has a number up to that one has an id below the fence.
+    candidate_.id = pg::pg_call([] { return newest_outbox_id(); });
+    pg::testing::pause();
     candidate_.fence = U64FromFullTransactionId(ReadNextFullTransactionId());
-    candidate_.id = pg::pg_call([] { return settling_outbox_id(); });
     // Sessions count themselves before they take a number, so nobody who has one is left; but those of prepared transactions have gone, and so may have
     // those who began before this did, uncounted.
     candidate_.is_settled =
         max_prepared_xacts == 0 && pg::region().pushers().writers(place_) == 0 && oldest_active() >= born_;
 }
 
-void PushSession::reserve(std::size_t messages) {
-    const std::uint64_t needed = publisher_->last() + quick_.unnumbered() + scanning_.unnumbered() + messages;
+/// Sees to it that what the lanes are about to send has numbers that no other message gets.
+void PushSession::reserve() {
+    const std::uint64_t needed = publisher_->last() + quick_.unnumbered() + scanning_.unnumbered();
     if (needed <= state_.reserved) return;
     PushState next = state_;
     next.reserved = needed + kReserve;
@@ -427,7 +539,7 @@ void PushSession::offer_values(TimePoint now) {
 }
 
 /// `sent`: what was on its way when this turn began, and is seen by its snapshot even if it is deleted by now.
-void PushSession::read_rows(const std::vector<std::int64_t>& sent) {
+void PushSession::read_rows(const std::vector<std::int64_t>& sent, TimePoint now) {
     if (!hungry_ || quick_.stage() != Lane::Stage::kIdle) return;
     const bool may_scan = scanning_.stage() == Lane::Stage::kIdle;
     std::vector<OutboxRow> rows = read_outbox(floor_, sent, may_scan);
@@ -442,26 +554,19 @@ void PushSession::read_rows(const std::vector<std::int64_t>& sent) {
         return;
     }
 
-    reserve(rows.size());
     const auto middle = std::stable_partition(rows.begin(), rows.end(),
                                               [](const OutboxRow& row) { return !row.notice.needs_scan(); });
     std::vector<OutboxRow> scans(std::make_move_iterator(middle), std::make_move_iterator(rows.end()));
     rows.erase(middle, rows.end());
-    if (!rows.empty()) quick_.start(std::move(rows));
-    if (!scans.empty()) scanning_.start(std::move(scans));
+    if (!rows.empty()) quick_.start(std::move(rows), now);
+    if (!scans.empty()) scanning_.start(std::move(scans), now);
+    reserve();
 }
 
 void PushSession::compact(TimePoint now) {
     if (now < compact_at_) return;
     compact_at_ = now + kCompactEvery;
-    for (;;) {
-        const std::int64_t rows = pg::pg_call([] { return count_outbox(kCompactFrom + 1); });
-        if (rows <= kCompactFrom) return;
-        const std::int64_t gone =
-            pg::pg_call([&] { return compact_outbox(being_sent(), settings_.max_backlog); });
-        if (gone <= 1) return;
-        ++report_.compactions;
-    }
+    report_.compactions += shorten_outbox(being_sent(), settings_.max_backlog);
 }
 
 void PushSession::report(TimePoint now) {
@@ -488,6 +593,28 @@ void PushSession::report(TimePoint now) {
     report_.values_put = before_.values_put + (filler_ ? filler_->puts() : 0);
     report_.round_trip_us = static_cast<std::uint64_t>(status.round_trip.count());
     pg::region().pushers().report(place_, report_);
+    tell_log(status.state != redis::State::kUp || quick_.is_late(now) || scanning_.is_late(now));
+}
+
+/// Says in the log that what is to be told waits, where that lasts; not often; and that it is over, where it was said.
+void PushSession::tell_log(bool is_in_trouble) const {
+    static constinit TimestampTz since = 0;
+    static constinit TimestampTz told_at = 0;
+    static constinit bool is_told = false;
+    const TimestampTz clock = GetCurrentTimestamp();
+    if (!is_in_trouble) {
+        if (is_told) ereport(LOG, (errmsg("Redis is told again what is invalidated")));
+        since = 0;
+        is_told = false;
+        return;
+    }
+    if (since == 0) since = clock;
+    if (clock - since < kTroubleAfter || (told_at != 0 && clock - told_at < kTroubleEvery)) return;
+    told_at = clock;
+    is_told = true;
+    ereport(LOG, (errmsg("what is invalidated waits for Redis"),
+                  errdetail("Server %s, state %s: %s", report_.server, report_.state,
+                            report_.last_error[0] == '\0' ? "it takes long" : report_.last_error)));
 }
 
 }  // namespace cache_ext::worker

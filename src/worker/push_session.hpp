@@ -36,10 +36,12 @@ public:
     /// Messages that have no number yet.
     [[nodiscard]] std::size_t unnumbered() const noexcept { return messages_.size(); }
 
-    void start(std::vector<OutboxRow> rows);
+    void start(std::vector<OutboxRow> rows, redis::TimePoint now);
     void step(redis::Publisher& publisher, redis::TimePoint now);
     /// Redis may have lost what it has done: it deletes once more.
     void repeat() noexcept { must_repeat_ = stage_ != Stage::kIdle && stage_ != Stage::kAcknowledged; }
+    /// Whether its rows have been on their way for long.
+    [[nodiscard]] bool is_late(redis::TimePoint now) const noexcept;
     /// Its rows have left the outbox.
     void finish() noexcept;
 
@@ -54,6 +56,7 @@ private:
     bool must_repeat_ = false;
     std::vector<redis::Notice> messages_;
     std::uint64_t last_message_ = 0;
+    redis::TimePoint started_at_;
 };
 
 class PushSession {
@@ -91,15 +94,18 @@ public:
 private:
     void look_at_connections(redis::TimePoint now);
     void ask_for_sequence(redis::TimePoint now);
+    void ask_for_runs(redis::TimePoint now);
+    void take_run(const redis::Reply& reply);
     void check_sequence();
     void see_to_completeness();
     void see_to_losses();
     void look_for_settled();
     [[nodiscard]] bool may_put(redis::TimePoint now) const noexcept;
     void offer_values(redis::TimePoint now);
-    void read_rows(const std::vector<std::int64_t>& sent);
-    void reserve(std::size_t messages);
+    void read_rows(const std::vector<std::int64_t>& sent, redis::TimePoint now);
+    void reserve();
     void compact(redis::TimePoint now);
+    void tell_log(bool is_in_trouble) const;
     [[nodiscard]] std::vector<std::int64_t> being_sent() const;
 
     pg::RedisSettings settings_;
@@ -120,6 +126,13 @@ private:
     std::optional<std::uint64_t>
         redis_last_;           ///< which Redis knows, since the newest connection; until then nothing is sent
     bool is_checked_ = false;  ///< whether it is the one that it should know
+    bool has_runs_ =
+        false;  ///< whether a cluster's servers have said who they are, since the newest connection
+    std::size_t asking_runs_ = 0;
+    bool runs_failed_ = false;
+    std::uint64_t runs_asked_at_ = 0;  ///< how many connections there were
+    redis::TimePoint runs_at_{};       ///< when they may be asked again
+    std::vector<std::string> runs_;
     std::uint64_t connections_ = 0;  ///< that were made
     bool hungry_ = true;
     redis::TimePoint turn_at_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <span>
 #include <utility>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "pg/guard.hpp"
 #include "pg/redis_settings.hpp"
 #include "pg/space.hpp"
+#include "pg/subtransaction.hpp"
 #include "pg/wait_set.hpp"
 #include "worker/push_session.hpp"
 #include "worker/warmer.hpp"
@@ -46,7 +48,11 @@ using std::chrono::milliseconds;
 constexpr TimestampTz kAway = 10 * USECS_PER_SEC;
 constexpr TimestampTz kRetry = USECS_PER_SEC;
 
+/// The same trouble is told at most so often.
+constexpr TimestampTz kComplainEvery = 60 * USECS_PER_SEC;
+
 constexpr milliseconds kLookEvery{1000};
+constexpr milliseconds kShortenEvery{5000};
 
 /// From one look at the outbox to the next, at least: where many write, each look finds the rows of several, and they need not wake it.
 constexpr std::chrono::microseconds kTurnEvery{300};
@@ -66,6 +72,17 @@ void leave_place(int /*code*/, Datum /*argument*/) noexcept {
 
 TimePoint now() noexcept { return std::chrono::steady_clock::now(); }
 
+/// Tells the log, which need not know each second that it is still so.
+void complain(const char* what) noexcept {
+    static constinit TimestampTz told_at = 0;
+    static constinit char told[200] = "";
+    const TimestampTz moment = GetCurrentTimestamp();
+    if (moment - told_at < kComplainEvery && std::strncmp(told, what, sizeof told - 1) == 0) return;
+    told_at = moment;
+    std::snprintf(told, sizeof told, "%s", what);
+    ereport(LOG, (errmsg("could not send invalidations to Redis: %s", what)));
+}
+
 /// Runs `body` in a transaction. False: it failed, which the log tells, and nothing of it was done.
 template <class Body>
 bool in_transaction(const char* activity, Body&& body) {
@@ -76,11 +93,11 @@ bool in_transaction(const char* activity, Body&& body) {
         return true;
     } catch (const pg::PgError& error) {
         const int code = error.sqlstate();
-        ereport(LOG, (errmsg("could not send invalidations to Redis: %s", error.what())));
+        complain(error.what());
         pg::pg_call([] { AbortCurrentTransaction(); });
         if (code == ERRCODE_ADMIN_SHUTDOWN) proc_exit(0);
     } catch (const std::exception& error) {
-        ereport(LOG, (errmsg("could not send invalidations to Redis: %s", error.what())));
+        complain(error.what());
         pg::pg_call([] { AbortCurrentTransaction(); });
     }
     return false;
@@ -98,6 +115,14 @@ void nap() {
 
 enum class Look : std::uint8_t { kFailed, kOff, kOn };
 
+/// Whatever is invalidated from now on goes into no outbox.
+void forget_completeness() {
+    PushState state = read_push_state();
+    if (!state.complete) return;
+    state.complete = false;
+    write_push_state(state);
+}
+
 /// What holds here at present.
 Look look_at_settings(pg::RedisSettings& settings) {
     Look look = Look::kOff;
@@ -109,13 +134,7 @@ Look look_at_settings(pg::RedisSettings& settings) {
             look = Look::kOn;
             return;
         }
-        // Whatever is invalidated from now on goes into no outbox.
-        pg::pg_call([] {
-            PushState state = read_push_state();
-            if (!state.complete) return;
-            state.complete = false;
-            write_push_state(state);
-        });
+        pg::pg_call([] { forget_completeness(); });
     });
     return read ? look : Look::kFailed;
 }
@@ -190,18 +209,27 @@ End run(pg::RedisSettings settings, SettingsWatch& watch) {
     }
 }
 
-/// Where no sensible address is set: says so, and waits for another one.
-void wait_for_address(const pg::RedisSettings& settings, SettingsWatch& watch) {
+/// Where no sensible address is set: says so, and waits for another one. What is to be told waits too, and is kept short.
+End wait_for_address(const pg::RedisSettings& settings, SettingsWatch& watch) {
     core::PushReport report{};
     std::snprintf(report.state, sizeof report.state, "misconfigured");
     std::snprintf(report.last_error, sizeof report.last_error, "%s", settings.url_error.c_str());
     report.last_error_at = GetCurrentTimestamp();
+    complain(settings.url_error.c_str());
     pg::region().pushers().report(own_place, report);
-    while (!watch.changed()) {
+    for (TimePoint shorten_at{}; !watch.changed();) {
         nap();
         // Changes are noticed as a transaction begins.
-        (void)in_transaction("cache_ext: looking around", [] {});
+        bool is_wanted_elsewhere = false;
+        (void)in_transaction("cache_ext: looking around", [&] {
+            is_wanted_elsewhere = is_wanted_by_others();
+            if (is_wanted_elsewhere || now() < shorten_at) return;
+            shorten_at = now() + kShortenEvery;
+            (void)shorten_outbox({}, settings.max_backlog);
+        });
+        if (is_wanted_elsewhere) return End::kWanted;
     }
+    return End::kSettings;
 }
 
 /// Sends for as long as Redis is to be told.
@@ -229,11 +257,7 @@ void push() {
                 looks = kFirstLooks;
                 break;
         }
-        if (!settings.url) {
-            wait_for_address(settings, watch);
-            continue;
-        }
-        switch (run(std::move(settings), watch)) {
+        switch (settings.url ? run(std::move(settings), watch) : wait_for_address(settings, watch)) {
             case End::kSettings:
                 break;
             case End::kFailure:
@@ -287,13 +311,23 @@ void want_pusher() noexcept {
     ensure_pusher();
 }
 
-std::int64_t attend_to_pushers(std::int64_t most_ms) noexcept {
+void note_where_off() {
+    if (RecoveryInProgress() || pg::pushes_to_redis()) return;
+    ErrorData* error = pg::attempt([] { forget_completeness(); });
+    if (error != nullptr) FreeErrorData(error);
+}
+
+std::int64_t attend_to_pushers(std::int64_t most_ms, bool (*exists)(std::uint32_t database)) {
     core::Pushers& pushers = pg::region().pushers();
     std::int64_t sleep = most_ms;
     std::uint32_t database = 0;
     TimestampTz moment = 0;
     for (std::int32_t at = 0; (at = pushers.find_vacant(at, database, moment)) >= 0; ++at) {
         const TimestampTz left = moment - GetCurrentTimestamp();
+        if (left <= 0 && !exists(database)) {
+            pushers.forget(at, database);
+            continue;
+        }
         if (left <= 0) start_pusher(database);
         sleep = std::min(sleep, std::max<std::int64_t>(left / 1000 + 1, left <= 0 ? 1000 : 1));
     }

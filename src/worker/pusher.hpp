@@ -15,7 +15,11 @@ void ensure_pusher() noexcept;
 /// The same for who changes the settings, which others see only later: one that finds now that it is not wanted does not count.
 void want_pusher() noexcept;
 
-/// The launcher's part: starts those that have ended though they are wanted. How long to sleep after it, in milliseconds.
-std::int64_t attend_to_pushers(std::int64_t most_ms) noexcept;
+/// Takes note that Redis is not told of this database's invalidations, if so: whoever switches that on later, after a restart, say, finds that it has missed something. Needs a
+/// transaction with a snapshot; raises nothing but what ends the session.
+void note_where_off();
+
+/// The launcher's part: starts those that have ended though they are wanted, in databases that are still there. How long to sleep after it, in milliseconds. May raise.
+std::int64_t attend_to_pushers(std::int64_t most_ms, bool (*exists)(std::uint32_t database));
 
 }  // namespace cache_ext::worker

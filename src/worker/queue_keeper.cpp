@@ -76,7 +76,7 @@ BlockNumber pages_of(int table) {
 Tables look() {
     begin("cache_ext: looking at the queues");
     Tables tables{};
-    const std::int64_t state = pg::read_own_sequence(pg::kQueueState);
+    const std::int64_t state = pg::read_own_sequence(pg::kQueueState).last_value;
     tables.current = static_cast<int>(state % pg::kStateTables) % pg::kQueueTables;
     tables.moves = state / pg::kStateTables;
     for (int i = 0; i < pg::kQueueTables; ++i)

@@ -76,7 +76,10 @@ void work(const Assignment& assignment) {
     begin("cache_ext: looking at the extension");
     const pg::Space space = pg::current_space();
     pg::raise_clock_floor();
-    if (space.exists) ensure_pusher();
+    if (space.exists) {
+        note_where_off();
+        ensure_pusher();
+    }
     commit();
 
     if (assignment.task == Task::kStorage) {

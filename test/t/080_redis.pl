@@ -134,6 +134,16 @@ sub is_gapless {
 }
 is_gapless('the numbers of messages follow each other');
 
+# A transaction that names very much is told in pieces, each of which has its number.
+my $length_before = $client->do('XLEN', 'cache_ext:stream');
+run(q(DO $$ BEGIN FOR i IN 1 .. 3 LOOP PERFORM invalidate_cache_by_tags(ARRAY(SELECT 'huge:' || i || ':' || j || repeat('x', 80) FROM generate_series(1, 10000) j)); END LOOP; END $$));
+settle();
+my @pieces = map { $_->[1][1] } splice @{ $client->do('XRANGE', 'cache_ext:stream', '-', '+') }, $length_before;
+cmp_ok(scalar(@pieces), '>', 3, 'many names are several messages');
+is(scalar(grep { length > 400_000 } @pieces), 0, 'of which none is large');
+is(scalar(map { @{ decode_json($_)->{tags} } } @pieces), 30_000, 'and that name all of them');
+is_gapless('one after the other');
+
 # --- what is not committed ---------------------------------------------------------------------------------------
 
 listen_to();
@@ -311,6 +321,9 @@ is($node->psql('postgres', 'CREATE DATABASE copy TEMPLATE mine'), 0, 'CREATE DAT
 is($node->psql('postgres', 'ALTER DATABASE mine RENAME TO ours'), 0, 'ALTER DATABASE RENAME too');
 is($node->psql('postgres', 'DROP DATABASE ours'), 0, 'and DROP DATABASE');
 cmp_ok(time - $begun, '<', 12, 'before they give up');
+sleep 11;    # for which it leaves them alone
+my @vain = slurp_file($node->logfile) =~ /FATAL:  database \d+ does not exist/g;
+is(scalar(@vain), 0, 'and nobody is sent into a database that is gone');
 put('db_query:copy');
 run(q(SELECT invalidate_cache_key('db_query:copy')), 'copy');
 soon(sub { there('db_query:copy') eq '' }, 'the copy tells Redis', 20);
@@ -346,6 +359,14 @@ $holder->query_safe('COMMIT');
 $holder->quit;
 soon(sub { there('db_query:locked') eq '' }, 'everything is told instead, once it can be');
 
+# Vacuum gives nothing of the file back to the system, for which it would take such a lock.
+run(q(DO $$ BEGIN FOR i IN 1 .. 2000 LOOP PERFORM invalidate_cache_by_tags(ARRAY['unused' || i, repeat('x', 200)]); COMMIT; END LOOP; END $$));
+settle();
+my $size = q(SELECT pg_relation_size('cache_ext_internal.redis_outbox'));
+my $room = run($size);
+run('VACUUM cache_ext_internal.redis_outbox');
+is(run($size), $room, 'the outbox keeps its room');
+
 # --- a standby, and its promotion ----------------------------------------------------------------------------------------------
 
 settle();
@@ -357,6 +378,8 @@ $standby->start;
 $node->wait_for_catchup($standby);
 put('db_query:standby');
 my $sent = $client->do('XLEN', 'cache_ext:stream');
+my $alls = sub { my @all = map { decode_json($_->[1][1]) } @{ $client->do('XRANGE', 'cache_ext:stream', '-', '+') }; scalar grep { $_->{all} && $_->{database} eq 'postgres' } @all };
+my $everything = $alls->();
 $standby->safe_psql('postgres', q(SELECT invalidate_cache_key('db_query:standby'), invalidate_cache_by_tags('{standby}')));
 sleep 2;
 is(there('db_query:standby'), 'db_query:standby', 'a standby deletes nothing');
@@ -366,6 +389,7 @@ $node->stop;
 $standby->promote;
 $standby->safe_psql('postgres', q(SELECT invalidate_cache_key('db_query:standby')));
 soon(sub { there('db_query:standby') eq '' }, 'once promoted it does');
+soon(sub { $alls->() > $everything }, 'and says that nobody knows: the old server may have told of what the new one has not got');
 is_gapless('and goes on counting', 'postgres', $before);
 $standby->stop;
 

@@ -97,6 +97,32 @@ ok($node->poll_query_until('postgres', $idle), 'which is told');
 like(join("\n", $listener->messages(1, 5)), qr/"all": true/, 'as that');
 is($client->do('EXISTS', (map { "db_query:$_" } 1 .. 4000), 'db_query:kept'), 0, 'nothing of the cache is left');
 is($client->do('EXISTS', 'foreign'), 1, 'but what is not the cache\'s');
+# Neither does it grow where Redis is there, and takes nothing; nor where there is no sensible address.
+run(q(SELECT update_redis_settings('{"redis_max_backlog": null}')));
+$node->poll_query_until('postgres', $idle);
+$redis->do('CONFIG', 'SET', 'maxmemory', '1kb');
+run(sprintf $many, 1, 4000);
+ok($node->poll_query_until('postgres', 'SELECT count(*) < 2000 FROM cache_ext_internal.redis_outbox'), 'many rows become few for a Redis that is full, too');
+$redis->do('CONFIG', 'SET', 'maxmemory', 0);
+ok($node->poll_query_until('postgres', $idle), 'which is told when it is not');
+$node->safe_psql('postgres', 'CREATE DATABASE nowhere');
+$node->safe_psql('nowhere', q(CREATE EXTENSION cache_ext; SELECT update_redis_settings('{"redis_enabled": true}')));
+$node->safe_psql('nowhere', sprintf $many, 1, 4000);
+ok($node->poll_query_until('nowhere', 'SELECT count(*) < 2000 FROM cache_ext_internal.redis_outbox'), 'and for one that nobody has said the address of');
+is($node->safe_psql('nowhere', 'SELECT state FROM cache_redis_status'), 'misconfigured', 'which is what the status says');
+is($node->psql('postgres', 'DROP DATABASE nowhere'), 0, 'a database can be dropped while its address is waited for');
+
+# A server that does not know a command has done nothing of it: what it should have done waits, and is told to whoever knows it.
+my $lame = RedisServer->new(config => qq(rename-command UNLINK ""\n))->start;
+$lame->do('SET', 'db_query:1', 'x');
+run("SELECT update_redis_settings(jsonb_build_object('redis_url', '" . $lame->url . "'))");
+run(q(SELECT invalidate_cache_key('db_query:1')));
+ok($node->poll_query_until('postgres', q(SELECT last_error ~ 'unknown command' AND backlog_rows > 0 FROM cache_redis_status)), 'a command that Redis does not know is not taken for done');
+run("SELECT update_redis_settings(jsonb_build_object('redis_url', '" . $redis->url . "'))");
+ok($node->poll_query_until('postgres', $idle), 'nor does it hold up another Redis');
+
+like(slurp_file($node->logfile), qr/LOG:  what is invalidated waits for Redis\n.*DETAIL:  Server .*, state (connecting|waiting|open): ./, 'the log says that Redis is away');
+like(slurp_file($node->logfile), qr/LOG:  Redis is told again what is invalidated/, 'and when it is back');
 my @log = grep { /LOG:.*[Rr]edis/ && !/LOG:  statement:/ } split /\n/, slurp_file($node->logfile);
 cmp_ok(scalar(@log), '<', 60, 'the log says little of it all') or diag(join "\n", @log[ 0 .. 20 ]);
 

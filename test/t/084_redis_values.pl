@@ -96,6 +96,44 @@ ok($client->do('PTTL', 'db_query:count') <= 5000, 'counts live shorter');
 ok($client->do('PTTL', 'db_query:rows') <= 50_000, 'than data');
 soon(sub { run('SELECT values_put FROM cache_redis_status') >= 5 }, 'the status counts them');
 
+# The log ends where a page of it ends: what has to be flushed is not the next page, of which there is nothing yet.
+for my $try (1 .. 20) {
+    run(q(DO $$ DECLARE base int; room int; begun pg_lsn;
+        BEGIN
+            FOR i IN 1 .. 100 LOOP
+                begun := pg_current_wal_insert_lsn();
+                PERFORM pg_logical_emit_message(false, '', '');
+                base := pg_current_wal_insert_lsn() - begun;
+                room := 8192 - mod(pg_current_wal_insert_lsn() - '0/0'::pg_lsn, 8192);
+                CONTINUE WHEN base > 200 OR room < base;
+                IF room <= base + 160 THEN
+                    PERFORM pg_logical_emit_message(false, '', repeat('x', room - base));
+                    EXIT;
+                END IF;
+                PERFORM pg_logical_emit_message(false, '', repeat('x', 96));
+            END LOOP;
+        END $$));
+    my $offset = run(q(SELECT mod(pg_current_wal_insert_lsn() - '0/0'::pg_lsn, 8192)));
+    next if $offset ne '24' && $offset ne '40';
+    run(qq(SELECT set_cached_data('db_query:edge', '$try')));
+    soon(sub { get('db_query:edge') eq $try }, "a value that is put when the log ends at the end of a page (after $try tries)", 5);
+    last;
+}
+is(get('db_query:edge') ne '', 1, 'which has happened');
+unlike(slurp_file($node->logfile), qr/could not send invalidations|past end of generated WAL/, 'nothing went wrong over it');
+
+# What cannot be said in UTF-8 keeps nothing else back.
+run(q(CREATE DATABASE bytes TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'));
+$node->safe_psql('bytes', "CREATE EXTENSION cache_ext; SELECT set_cache_policy('db_query:', p_write_through => true);
+    SELECT update_redis_settings(jsonb_build_object('redis_enabled', true, 'redis_url', '" . $redis->url . "'))");
+$node->poll_query_until('bytes', q(SELECT s.complete AND NOT EXISTS (SELECT FROM cache_ext_internal.redis_outbox) FROM cache_ext_internal.redis_state s));
+$node->safe_psql('bytes', q(SELECT set_cached_data('db_query:bytes1', to_jsonb(E'\xff'::text)), set_cached_data(E'db_query:\xff', '1'),
+    set_cached_data('db_query:bytes2', '1', p_cache_tags => ARRAY[E'\xff']), set_cached_data('db_query:bytes3', '1')));
+soon(sub { get('db_query:bytes3') eq '1' }, 'a value that is put together with others that cannot be said in UTF-8');
+is(get('db_query:bytes1') . get("db_query:\xff") . get('db_query:bytes2'), '', 'which are left out');
+unlike(slurp_file($node->logfile), qr/could not send invalidations/, 'and fail nothing');
+$node->safe_psql('postgres', 'DROP DATABASE bytes WITH (FORCE)');
+
 # Each value is followed by its invalidation, while the connection breaks again and again: none may outlive it.
 $redis->start_proxy;
 connect_to_redis($node, redis_url => $redis->proxy_url, redis_timeout => 100);
@@ -157,6 +195,22 @@ soon(sub { cached($node) eq 'cache:k4 cache:k5' && cached($other) eq 'cache:k4 c
 $client->do('PUBLISH', 'cache_ext:invalidate', $_) for 'garbage', '[]', '"x"', '{}', '{"tags": 1}', '{"all": "true"}', '{"tags": ["' . ('x' x 5000) . '"]}', "\xff\xfe", '{"keys": ["\\u0000"]}';
 $client->do('PUBLISH', 'cache_ext:invalidate', '{"keys": ["cache:k4"]}');
 soon(sub { cached($node) eq 'cache:k5' }, 'whatever else is on the channel');
+fill($node);
+$client->do('PUBLISH', 'cache_ext:invalidate', $_) for '{"keys": ["\\u0000", "cache:k1"]}', '{"keys": ["\\ud800", "cach\\u0065:k2"]}', "{\"tags\": [\"\xff\", \"t3\"]}";
+soon(sub { cached($node) eq 'cache:k4 cache:k5' }, 'a name that can be none here hides no other');
+$client->do('PUBLISH', 'cache_ext:invalidate', '{"patterns": ["' . ('*' x 5000) . 'k4"]}');
+soon(sub { cached($node) eq '' }, 'nor is a pattern left out that is too long');
+run(q(CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'));
+$node->safe_psql('latin', "CREATE EXTENSION cache_ext; SELECT update_redis_settings(jsonb_build_object('redis_enabled', true, 'redis_subscribe', true, 'redis_url', '" . $redis->url . "'))");
+$node->poll_query_until('latin', q(SELECT s.complete AND s2.listening AND s2.backlog_rows = 0 FROM cache_ext_internal.redis_state s, cache_redis_status s2));
+sleep 1.5;
+$node->safe_psql('latin', q(SELECT set_cached_data('cache:k' || i, '1', p_cache_tags => ARRAY['t' || i, E'\u00e4' || i]) FROM generate_series(1, 5) i));
+$client->do('PUBLISH', 'cache_ext:invalidate', "{\"tags\": [\"\xe6\x97\xa5\", \"t1\", \"\\u65e5\", \"\xc3\xa42\", \"\\u00e43\"]}");
+soon(sub { $node->safe_psql('latin', q(SELECT string_agg(cache_key, ' ' ORDER BY cache_key) FROM query_cache)) eq 'cache:k4 cache:k5' }, 'nor one in characters that the database has not');
+$node->safe_psql('postgres', 'DROP DATABASE latin WITH (FORCE)');
+$messages = $client->do('XLEN', 'cache_ext:stream');
+$client->do('PUBLISH', 'cache_ext:invalidate', '{"keys": ["cache:k4"]}');
+sleep 0.5;
 is($client->do('XLEN', 'cache_ext:stream'), $messages, 'and nobody says it again');
 $client->do('PUBLISH', 'cache_ext:invalidate', '{"all": true}');
 soon(sub { cached($node) eq '' && cached($other) eq '' }, 'all is all');
@@ -180,7 +234,7 @@ my @members = map {
 } @ports;
 my $made = run_log([ 'redis-cli', '--cluster', 'create', (map { "127.0.0.1:$_" } @ports), '--cluster-yes' ]);
 SKIP: {
-    skip 'this redis-cli makes no cluster', 6 unless $made;
+    skip 'this redis-cli makes no cluster', 8 unless $made;
     my $do = sub {
         my (@words) = @_;
         my ($out, $err) = ('', '');
@@ -200,6 +254,19 @@ SKIP: {
     run(q(SELECT invalidate_cache_by_tags('{x}')));
     soon(sub { !grep { $do->('EXISTS', "db_query:w$_") ne '0' } 1 .. 9 }, 'and gone with them');
     cmp_ok($do->('XLEN', 'cache_ext:stream'), '>=', 2, 'the stream is there, too');
+    # A server of it comes back with an older state; another one knows the number of the last message.
+    $do->('SET', "db_query:o$_", 'x') for 1 .. 30;
+    $node->poll_query_until('postgres', 'SELECT backlog_rows = 0 FROM cache_redis_status');
+    my ($keeper) = grep { grep { /sequence/ } @{ $members[$_]->do('KEYS', '*') } } 0 .. 2;
+    my ($other_one) = grep { $_ != $keeper } 0 .. 2;
+    my ($key) = grep { /db_query:o/ } @{ $members[$other_one]->do('KEYS', '*') };
+    $members[$other_one]->do('SAVE');
+    run(qq(SELECT invalidate_cache_key('$key')));
+    soon(sub { !$members[$other_one]->do('EXISTS', $key) }, 'a key of a server that is not the one that counts');
+    $node->poll_query_until('postgres', 'SELECT backlog_rows = 0 FROM cache_redis_status');
+    $members[$other_one]->stop('KILL');
+    $members[$other_one]->start;
+    soon(sub { !(eval { $members[$other_one]->do('EXISTS', $key) } // 1) }, 'but not for long', 30);
 }
 
 $node->stop;

@@ -84,6 +84,21 @@ TEST(RedisJson, mistakes) {
     EXPECT_TRUE(parse_json(std::string(30, '[') + std::string(30, ']')));
 }
 
+TEST(RedisJson, what_is_wrong_with_one_name_is_no_more_than_a_question_mark) {
+    for (const auto& [text, readable] : std::initializer_list<std::pair<std::string, std::string>>{
+             {R"({"keys": ["a", "b"], "n": 1})", R"({"keys": ["a", "b"], "n": 1})"},
+             {R"(["\u00e9\u20ac\ud83d\ude00"])", "[\"\u00e9\u20ac\U0001f600\"]"},
+             {R"(["\u0000", "\ud800", "\udc00", "\ud800x", "\ud800\u0041"])",
+              R"(["?", "?", "?", "?x", "?\u0041"])"},
+             {R"(["\u0022\u005c\n\"\\\\u0000"])", R"(["\u0022\u005c\n\"\\\\u0000"])"},
+             {"[\"a\xff\", \"\xc3\", \"\xed\xa0\x80\"]", R"(["a?", "?", "???"])"},
+             {std::string("a\0b", 3), "a?b"},
+             {R"(\u12)", R"(\u12)"},
+             {"\\", "\\"},
+             {"", ""}})
+        EXPECT_EQ(readable_json(text), readable);
+}
+
 TEST(RedisJson, written_and_read) {
     for (const std::string& text : {std::string(), std::string("plain"), std::string("\"\\/\b\n\x1f\x7f"),
                                     std::string("a\0b", 3), std::string("\u00e9\u20ac\U0001f600")}) {
