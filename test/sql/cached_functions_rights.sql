@@ -103,6 +103,19 @@ SELECT stolen(1, 'w');
 DROP FUNCTION stolen;
 SELECT drop_cached_function('plain(int, text)');
 RESET ROLE;
+-- Nor is it once one is the owner's equal no more, in a session that has called it before.
+GRANT cfr_owner TO cfr_alice;
+GRANT USAGE ON LANGUAGE cached TO cfr_alice;
+GRANT CREATE ON SCHEMA cfr TO cfr_alice;
+SET ROLE cfr_alice;
+CREATE FUNCTION lent(a int) RETURNS text LANGUAGE cached AS '{"function": "cfr.owned(integer)", "tags": [], "shared": true}';
+SELECT lent(1);
+RESET ROLE;
+REVOKE cfr_owner FROM cfr_alice;
+SELECT lent(1);
+DROP FUNCTION lent;
+REVOKE CREATE ON SCHEMA cfr FROM cfr_alice;
+REVOKE USAGE ON LANGUAGE cached FROM cfr_alice;
 -- A superuser makes it for the owner.
 SELECT create_cached_function('owned(int)', p_cache_tags => '{}', p_name => 'owned_too');
 SELECT proname, pg_get_userbyid(proowner) FROM pg_proc WHERE pronamespace = 'cfr'::regnamespace AND proname LIKE 'owned%' ORDER BY 1;
