@@ -46,6 +46,24 @@ CREATE FUNCTION f_expanded(n int) RETURNS int[] LANGUAGE plpgsql STABLE AS $$ DE
 SELECT create_cached_function('f_expanded(int)', p_cache_tags => '{}');
 DO $$ DECLARE a int[] := cf.f_expanded_cached(3); b int[]; BEGIN a[1] := 7; b := cf.f_expanded_cached(3); RAISE NOTICE '% %', a, b; END $$;
 
+-- The name of a cursor says nothing elsewhere: what returns one, or reads one, runs each time.
+CREATE FUNCTION f_cursor(n int, OUT c refcursor) LANGUAGE plpgsql STABLE AS $$ BEGIN RAISE NOTICE 'computed'; OPEN c FOR SELECT n; END $$;
+SELECT create_cached_function('f_cursor(int)', p_cache_tags => '{}');
+BEGIN;
+SELECT f_cursor_cached(1) AS c \gset
+FETCH ALL FROM :"c";
+COMMIT;
+BEGIN;
+SELECT f_cursor_cached(1) AS c \gset
+FETCH ALL FROM :"c";
+COMMIT;
+CREATE FUNCTION f_fetch(c refcursor) RETURNS int LANGUAGE plpgsql STABLE AS $$ DECLARE n int; BEGIN FETCH c INTO n; RETURN n; END $$;
+SELECT create_cached_function('f_fetch(refcursor)', p_cache_tags => '{}');
+BEGIN;
+DECLARE two CURSOR FOR VALUES (1), (2);
+SELECT f_fetch_cached('two'), f_fetch_cached('two');
+COMMIT;
+
 -- Rows.
 CREATE FUNCTION f_row(n int) RETURNS pair LANGUAGE plpgsql STABLE AS $$ BEGIN RAISE NOTICE 'computed %', n; IF n > 0 THEN RETURN ROW(n, 'b' || n)::cf.pair; END IF; RETURN NULL; END $$;
 SELECT create_cached_function('f_row(int)', p_cache_tags => '{}');
