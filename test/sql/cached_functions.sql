@@ -155,6 +155,17 @@ SELECT a_over_cached(1), a_over(1);
 CREATE FUNCTION a_default(a int, b int DEFAULT 5, c int DEFAULT 6) RETURNS text LANGUAGE plpgsql STABLE AS $$ BEGIN RAISE NOTICE 'computed'; RETURN concat(a, ' ', b, ' ', c); END $$;
 SELECT create_cached_function('a_default(int, int, int)', p_cache_tags => '{}');
 SELECT a_default_cached(1), a_default_cached(1, 5), a_default_cached(1, c => 6), a_default_cached(1, 5, 6, '1 day');
+-- Defaults are those that the function has now; what somebody has said of the cached function itself stays.
+ALTER FUNCTION a_default_cached(int, int, int, interval) SET work_mem = '1MB';
+CREATE OR REPLACE FUNCTION a_default(a int DEFAULT '-1', b int DEFAULT 7, c int DEFAULT length(')' || E')\n RETURNS ')) RETURNS text LANGUAGE sql STABLE AS $$ SELECT concat(a, ' ', b, ' ', c) $$;
+SELECT a_default_cached(), a_default(), a_default_cached(1, c => 6), a_default_cached(p_cache_duration => '1 day');
+SELECT proconfig FROM pg_proc WHERE proname = 'a_default_cached';
+-- There is room for a hundred arguments.
+DO $$ BEGIN
+    EXECUTE format('CREATE FUNCTION cf.a_hundred(%s) RETURNS int LANGUAGE sql STABLE AS $f$ SELECT $1 + $100 $f$', (SELECT string_agg(format('a%s int DEFAULT %s', i, i), ', ') FROM generate_series(1, 100) i));
+    PERFORM create_cached_function('cf.a_hundred'::regproc::regprocedure, p_cache_tags => ARRAY['t:{$100}']);
+END $$;
+SELECT a_hundred_cached(), a_hundred_cached(2);
 CREATE FUNCTION a_strict(a int, b int) RETURNS int LANGUAGE plpgsql STABLE STRICT AS $$ BEGIN RAISE NOTICE 'computed'; RETURN a + b; END $$;
 SELECT create_cached_function('a_strict(int, int)', p_cache_tags => '{}');
 SELECT a_strict_cached(1, NULL), a_strict_cached(1, 2), a_strict_cached(1, 2);
