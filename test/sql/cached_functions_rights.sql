@@ -120,6 +120,26 @@ REVOKE USAGE ON LANGUAGE cached FROM cfr_alice;
 SELECT create_cached_function('owned(int)', p_cache_tags => '{}', p_name => 'owned_too');
 SELECT proname, pg_get_userbyid(proowner) FROM pg_proc WHERE pronamespace = 'cfr'::regnamespace AND proname LIKE 'owned%' ORDER BY 1;
 
+-- Whoever looks into another's function, or makes its cached one, runs none of the owner's code with his own rights, which parsing may do.
+SET ROLE cfr_owner;
+CREATE FUNCTION checks(v int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN IF current_user <> 'cfr_owner' THEN RAISE WARNING 'run as %', current_user; END IF; RETURN true; END $$;
+CREATE DOMAIN checked AS int CHECK (cfr.checks(value));
+CREATE FUNCTION by_default(a checked[] DEFAULT '{1}') RETURNS int LANGUAGE sql STABLE BEGIN ATOMIC SELECT cardinality($1); END;
+CREATE FUNCTION in_body() RETURNS boolean LANGUAGE sql STABLE AS $$ SELECT '{2}'::cfr.checked[] IS NOT NULL $$;
+CREATE TABLE guarded (v int);
+ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
+CREATE POLICY by_body ON guarded USING (cfr.in_body());
+RESET ROLE;
+SELECT create_cached_function('by_default(checked[])', p_cache_tags => '{}');
+SELECT cache_ext_internal.look_at_function('in_body()');
+CREATE FUNCTION reads_guarded() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM cfr.guarded';
+SELECT create_cached_function('reads_guarded()', p_cache_tags => '{}');
+SELECT reads_guarded_cached();
+SET ROLE cfr_owner;
+CREATE OR REPLACE FUNCTION by_default(a checked[] DEFAULT '{3,4}') RETURNS int LANGUAGE sql STABLE BEGIN ATOMIC SELECT cardinality($1); END;
+RESET ROLE;
+SELECT by_default_cached();
+
 -- Each caller has results of his own: role, claims, and whose rights count inside a definer's function.
 SELECT owned_cached(1);
 SET ROLE cfr_alice;
