@@ -140,6 +140,22 @@ CREATE OR REPLACE FUNCTION by_default(a checked[] DEFAULT '{3,4}') RETURNS int L
 RESET ROLE;
 SELECT by_default_cached();
 
+-- So an owner who may not make cached functions himself is told where one does not follow.
+REVOKE USAGE ON LANGUAGE cached FROM cfr_owner;
+SET ROLE cfr_owner;
+CREATE FUNCTION followed(a int) RETURNS int LANGUAGE sql STABLE AS 'SELECT a';
+RESET ROLE;
+SELECT create_cached_function('followed(int)', p_cache_tags => '{}');
+SET ROLE cfr_owner;
+CREATE OR REPLACE FUNCTION followed(a int DEFAULT 5) RETURNS int LANGUAGE sql STABLE AS 'SELECT a';
+RESET ROLE;
+\set VERBOSITY terse
+SELECT create_cached_function('followed(int)', p_cache_tags => '{}');
+\set VERBOSITY default
+GRANT USAGE ON LANGUAGE cached TO cfr_owner;
+SELECT create_cached_function('followed(int)', p_cache_tags => '{}');
+SELECT followed_cached();
+
 -- Each caller has results of his own: role, claims, and whose rights count inside a definer's function.
 SELECT owned_cached(1);
 SET ROLE cfr_alice;
