@@ -64,8 +64,8 @@ BEGIN
             HINT = 'Add cache_ext to shared_preload_libraries, or pass tags in p_cache_tags (''{}'' for none).';
     END IF;
 
-    -- The added argument is left out where it has no place.
-    has_duration := base.provariadic = 0 AND NOT coalesce('p_cache_duration' = ANY (base.proargnames), false);
+    -- The added argument is left out where it has no place; a function has a hundred at most.
+    has_duration := base.provariadic = 0 AND base.pronargs < 100 AND NOT coalesce('p_cache_duration' = ANY (base.proargnames), false);
     arguments := base.proargtypes::oid[] || CASE WHEN has_duration THEN ARRAY['interval'::regtype::oid] END;
     SELECT p.* INTO made FROM pg_proc p WHERE p.pronamespace = base.pronamespace AND p.proname = name AND p.proargtypes::oid[] = arguments;
     IF FOUND AND made.prolang <> cached THEN
@@ -132,6 +132,38 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION cache_ext_internal.follow_renamed_functions() IS 'has cached functions name the functions that they call as they are called now';
+
+-- Whoever leaves an argument out means what the function underneath makes of that now. Nothing else of a cached function changes. With the rights of whoever replaces it:
+-- a default may run code as it is parsed.
+CREATE FUNCTION cache_ext_internal.follow_replaced_functions()
+RETURNS event_trigger LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    follower record;
+BEGIN
+    FOR follower IN
+        SELECT f.oid,
+               replace(pg_get_functiondef(f.oid), format(E'(%s)\n RETURNS ', pg_get_function_arguments(f.oid)),
+                       format(E'(%s)\n RETURNS ', concat_ws(', ', nullif(pg_get_function_arguments(b.oid), ''), a.added || ' DEFAULT NULL'))) AS definition
+        FROM pg_event_trigger_ddl_commands() c
+        JOIN pg_depend d ON d.classid = c.classid AND d.refclassid = c.classid AND d.refobjid = c.objid AND d.deptype = 'a'
+        JOIN pg_proc b ON b.oid = c.objid
+        JOIN pg_proc f ON f.oid = d.objid
+        JOIN pg_language l ON l.oid = f.prolang AND l.lanname = 'cached'
+        CROSS JOIN LATERAL (SELECT CASE WHEN f.pronargs > b.pronargs THEN 'p_cache_duration interval' END AS added) a
+        WHERE c.classid = 'pg_proc'::regclass
+          AND coalesce(pg_get_expr(f.proargdefaults, 0), '') <> concat_ws(', ', pg_get_expr(b.proargdefaults, 0), CASE WHEN a.added IS NOT NULL THEN 'NULL::interval' END)
+    LOOP
+        BEGIN
+            EXECUTE follower.definition;
+        EXCEPTION WHEN OTHERS THEN
+            RAISE WARNING USING MESSAGE = format('cached function %s does not have the defaults of the function underneath: %s', follower.oid::regprocedure, SQLERRM),
+                HINT = 'Call create_cached_function() again.';
+        END;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION cache_ext_internal.follow_replaced_functions() IS 'has the arguments of cached functions default to what they default to in the functions that they call';
 
 CREATE FUNCTION drop_cached_function(p_function regprocedure)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'drop_cached_function';

@@ -22,3 +22,8 @@ WHEN TAG IN ('ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER SCHEMA', 'ALTER TYPE', 'A
 EXECUTE FUNCTION cache_ext_internal.follow_renamed_functions();
 ALTER EVENT TRIGGER cache_ext_renamed ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER cache_ext_renamed IS 'sees functions that are renamed, and the types of their arguments';
+
+CREATE EVENT TRIGGER cache_ext_replaced ON ddl_command_end WHEN TAG IN ('CREATE FUNCTION')
+EXECUTE FUNCTION cache_ext_internal.follow_replaced_functions();
+ALTER EVENT TRIGGER cache_ext_replaced ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER cache_ext_replaced IS 'sees functions that are replaced, with other defaults perhaps';

@@ -11,6 +11,7 @@ extern "C" {
 #include "catalog/pg_proc.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
 #include "utils/lsyscache.h"
@@ -34,6 +35,18 @@ Oid internal_function(const char* name) {
     ReleaseCatCacheList(list);
     if (!OidIsValid(found)) elog(ERROR, "function cache_ext_internal.%s does not exist", name);
     return found;
+}
+
+/// Whose rights it takes to make the cached function: those of whoever calls, unless parsing the defaults of somebody else's function may run his code.
+Oid maker_for(Oid function) {
+    const Oid caller = GetUserId();
+    HeapTuple row = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+    if (!HeapTupleIsValid(row)) return caller;
+    const auto* f = reinterpret_cast<Form_pg_proc>(GETSTRUCT(row));
+    const bool is_lent = f->pronargdefaults > 0 && has_privs_of_role(caller, f->proowner);
+    const Oid maker = is_lent ? f->proowner : caller;
+    ReleaseSysCache(row);
+    return maker;
 }
 
 void append_finding(StringInfoData& text, const pg::Finding& finding) {
@@ -94,7 +107,16 @@ CACHE_EXT_FUNCTION(create_cached_function) {
     std::copy_n(fcinfo->args, kGiven, call->args);
     call->args[kGiven] = {CStringGetTextDatum(namespace_search_path), false};
     call->args[kGiven + 1] = {BoolGetDatum(pg::tracks_writes()), false};
+    Oid caller = InvalidOid;
+    int security = 0;
+    GetUserIdAndSecContext(&caller, &security);
+    const Oid maker = PG_ARGISNULL(0) ? caller : maker_for(PG_GETARG_OID(0));
+    if (maker != caller) {
+        SetUserIdAndSecContext(maker,
+                               security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+    }
     const Datum made = FunctionCallInvoke(call);
+    SetUserIdAndSecContext(caller, security);
     const bool is_tracked = PG_ARGISNULL(2);
     if (is_tracked) tell_untracked(PG_GETARG_OID(0));
     return made;

@@ -277,8 +277,9 @@ void forget_functions(Datum /*argument*/, int /*cache*/, uint32 hash) noexcept {
 
 void forget_types(Datum /*argument*/, int /*cache*/, uint32 /*hash*/) noexcept { ++types; }
 
+/// Who owns what by way of whom is part of a definition too.
 void forget_privileges(Datum /*argument*/, int /*cache*/, uint32 /*hash*/) noexcept {
-    ++privilege_generation;
+    forget_functions(Datum{0}, PROCOID, 0);
 }
 
 }  // namespace

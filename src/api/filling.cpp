@@ -17,6 +17,7 @@ extern "C" {
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "common/pg_prng.h"
+#include "storage/proc.h"
 }
 
 namespace cache_ext::api {
@@ -237,9 +238,16 @@ Datum fill_once(const Call& call) {
     return fill_alone(call);
 }
 
+/// Whether the statement may go on for long enough to compute an entry again, which it need not do: it would fail where it could have what is there.
+bool has_time(const Visible& found) noexcept {
+    constexpr std::int64_t kMargin = 2;
+    return StatementTimeout <= 0 || kMargin * found.entry.compute_us < std::int64_t{StatementTimeout} * 1000;
+}
+
 /// Whether a hit is so near its end that this reader refreshes it.
 bool is_due(const Visible& found) {
-    if (found.where != Visible::Where::kRegion || found.entry.compute_us == 0) return false;
+    if (found.where != Visible::Where::kRegion || found.entry.compute_us == 0 || !has_time(found))
+        return false;
     if (pg::testing::refreshes_early()) return true;
     const core::Timestamp remaining = found.entry.expires_at - coarse_now();
     if (!core::may_refresh_early(remaining, found.entry.compute_us)) [[likely]]
@@ -261,13 +269,14 @@ Datum refresh_early(Call& call, Datum value, const Visible& found) {
 Datum refresh_stale(const Call& call, Datum value, const Visible& found) {
     if (!found.stale) return call.serve(value, found, "hit");  // somebody has just refreshed it
     std::uint32_t flight = 0;
-    const bool may_lead = call.untouched && call.may_fill;
+    const bool may_compute = call.may_fill && has_time(found);
+    const bool may_lead = call.untouched && may_compute;
     switch (pg::lead_flight(call.flight_key(), may_lead, flight)) {
         case core::Boarding::kLeads:
             return lead(call, found, flight);
         case core::Boarding::kAlone:
             // Who writes refreshes it too, if only for its own transaction until that commits.
-            if (call.may_fill && !call.untouched) return fill_alone(call);
+            if (may_compute && !call.untouched) return fill_alone(call);
             break;
         default:
             break;

@@ -89,6 +89,8 @@ bool add_type_shape(std::uint64_t& shape, Oid type) {
     add_shape(shape, type);
     const Oid base = getBaseType(type);
     if (base != type) add_shape(shape, base);
+    // It names a cursor that is open where it was made, and only there.
+    if (base == REFCURSOROID) return false;
     const char kind = get_typtype(base);
     if (kind == TYPTYPE_PSEUDO) return false;
     if (kind == TYPTYPE_COMPOSITE) {

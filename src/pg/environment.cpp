@@ -1,5 +1,7 @@
 #include "pg/environment.hpp"
 
+#include "pg/compat.hpp"
+
 extern "C" {
 #include "access/gin.h"
 #include "catalog/namespace.h"
@@ -27,6 +29,12 @@ namespace {
 
 const char* time_zone() noexcept { return pg_get_timezone_name(session_timezone); }
 
+/// What abbreviations such as IST stand for. The server keeps it where no library sees it.
+const char* time_zone_abbreviations() noexcept {
+    static SettingRef setting{"timezone_abbreviations"};
+    return setting.value();
+}
+
 /// Those with a text. What a session_timezone is made from is its name.
 struct TextSetting {
     const char* name;
@@ -36,6 +44,7 @@ struct TextSetting {
 constexpr TextSetting kTexts[] = {
     {"search_path", []() noexcept -> const char* { return namespace_search_path; }},
     {"timezone", time_zone},
+    {"timezone_abbreviations", time_zone_abbreviations},
     {"default_text_search_config", []() noexcept -> const char* { return TSCurrentConfig; }},
     {"lc_monetary", []() noexcept -> const char* { return locale_monetary; }},
     {"lc_numeric", []() noexcept -> const char* { return locale_numeric; }},

@@ -1,6 +1,7 @@
 #include "pg/trackability.hpp"
 
 #include "pg/compat.hpp"
+#include "pg/environment.hpp"
 #include "pg/settings.hpp"
 
 extern "C" {
@@ -8,6 +9,7 @@ extern "C" {
 #include "access/relation.h"
 #include "access/transam.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/partition.h"
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_class.h"
@@ -23,6 +25,7 @@ extern "C" {
 #include "rewrite/rowsecurity.h"
 #include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -175,6 +178,52 @@ Obstacle obstacle_of_setting(const List* arguments) {
     return Obstacle::kSetting;
 }
 
+/// The search_path that a function sets; null: it sets none.
+const char* own_search_path(HeapTuple tuple) {
+    constexpr std::string_view kSets = "search_path=";
+    bool is_null = false;
+    const Datum settings = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proconfig, &is_null);
+    if (is_null) return nullptr;
+    Datum* values = nullptr;
+    int count = 0;
+    deconstruct_array(DatumGetArrayTypeP(settings), TEXTOID, -1, false, TYPALIGN_INT, &values, nullptr,
+                      &count);
+    for (int i = 0; i < count; ++i) {
+        const char* setting = TextDatumGetCString(values[i]);
+        if (starts_with(setting, kSets.data())) return setting + kSets.size();
+    }
+    return nullptr;
+}
+
+/// The schemas in which names are looked up now, whoever "$user" is.
+const char* present_search_path() {
+    StringInfoData text;
+    initStringInfo(&text);
+    const List* schemas = fetch_search_path(false);
+    for (int i = 0; i < list_length(schemas); ++i) {
+        const Oid schema = list_nth_oid(schemas, i);
+        const char* name = isTempNamespace(schema) ? "pg_temp" : get_namespace_name(schema);
+        if (name == nullptr) continue;
+        if (text.len > 0) appendStringInfoString(&text, ", ");
+        appendStringInfoString(&text, quote_identifier(name));
+    }
+    return text.data;
+}
+
+/// Looks with the rights of the function's owner from here on, and no more than look, until the subtransaction ends that the caller rolls back: what a body says
+/// runs code as it is parsed (a literal of an array of a domain runs what the domain checks), and that is not for whoever looks to answer for. Names are looked
+/// up as where the function is called.
+void look_as_owner(HeapTuple tuple) {
+    const char* path = own_search_path(tuple);
+    if (path == nullptr) path = present_search_path();
+    Oid user = InvalidOid;
+    int security = 0;
+    GetUserIdAndSecContext(&user, &security);
+    SetUserIdAndSecContext(reinterpret_cast<const FormData_pg_proc*>(GETSTRUCT(tuple))->proowner,
+                           security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+    set_locally("search_path", path);
+}
+
 /// Parses and analyzes the body of a function in SQL.
 void walk_sql_body(HeapTuple tuple, Walk& w) {
     bool is_null = false;
@@ -186,6 +235,7 @@ void walk_sql_body(HeapTuple tuple, Walk& w) {
     const Datum source = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &is_null);
     if (is_null) return;
     const char* body = text_to_cstring(DatumGetTextPP(source));
+    look_as_owner(tuple);
     SQLFunctionParseInfoPtr arguments = prepare_sql_fn_parse_info(tuple, nullptr, InvalidOid);
     const List* statements = pg_parse_query(body);
     for (int i = 0; i < list_length(statements); ++i) {

@@ -46,6 +46,24 @@ CREATE FUNCTION f_expanded(n int) RETURNS int[] LANGUAGE plpgsql STABLE AS $$ DE
 SELECT create_cached_function('f_expanded(int)', p_cache_tags => '{}');
 DO $$ DECLARE a int[] := cf.f_expanded_cached(3); b int[]; BEGIN a[1] := 7; b := cf.f_expanded_cached(3); RAISE NOTICE '% %', a, b; END $$;
 
+-- The name of a cursor says nothing elsewhere: what returns one, or reads one, runs each time.
+CREATE FUNCTION f_cursor(n int, OUT c refcursor) LANGUAGE plpgsql STABLE AS $$ BEGIN RAISE NOTICE 'computed'; OPEN c FOR SELECT n; END $$;
+SELECT create_cached_function('f_cursor(int)', p_cache_tags => '{}');
+BEGIN;
+SELECT f_cursor_cached(1) AS c \gset
+FETCH ALL FROM :"c";
+COMMIT;
+BEGIN;
+SELECT f_cursor_cached(1) AS c \gset
+FETCH ALL FROM :"c";
+COMMIT;
+CREATE FUNCTION f_fetch(c refcursor) RETURNS int LANGUAGE plpgsql STABLE AS $$ DECLARE n int; BEGIN FETCH c INTO n; RETURN n; END $$;
+SELECT create_cached_function('f_fetch(refcursor)', p_cache_tags => '{}');
+BEGIN;
+DECLARE two CURSOR FOR VALUES (1), (2);
+SELECT f_fetch_cached('two'), f_fetch_cached('two');
+COMMIT;
+
 -- Rows.
 CREATE FUNCTION f_row(n int) RETURNS pair LANGUAGE plpgsql STABLE AS $$ BEGIN RAISE NOTICE 'computed %', n; IF n > 0 THEN RETURN ROW(n, 'b' || n)::cf.pair; END IF; RETURN NULL; END $$;
 SELECT create_cached_function('f_row(int)', p_cache_tags => '{}');
@@ -137,6 +155,17 @@ SELECT a_over_cached(1), a_over(1);
 CREATE FUNCTION a_default(a int, b int DEFAULT 5, c int DEFAULT 6) RETURNS text LANGUAGE plpgsql STABLE AS $$ BEGIN RAISE NOTICE 'computed'; RETURN concat(a, ' ', b, ' ', c); END $$;
 SELECT create_cached_function('a_default(int, int, int)', p_cache_tags => '{}');
 SELECT a_default_cached(1), a_default_cached(1, 5), a_default_cached(1, c => 6), a_default_cached(1, 5, 6, '1 day');
+-- Defaults are those that the function has now; what somebody has said of the cached function itself stays.
+ALTER FUNCTION a_default_cached(int, int, int, interval) SET work_mem = '1MB';
+CREATE OR REPLACE FUNCTION a_default(a int DEFAULT '-1', b int DEFAULT 7, c int DEFAULT length(')' || E')\n RETURNS ')) RETURNS text LANGUAGE sql STABLE AS $$ SELECT concat(a, ' ', b, ' ', c) $$;
+SELECT a_default_cached(), a_default(), a_default_cached(1, c => 6), a_default_cached(p_cache_duration => '1 day');
+SELECT proconfig FROM pg_proc WHERE proname = 'a_default_cached';
+-- There is room for a hundred arguments.
+DO $$ BEGIN
+    EXECUTE format('CREATE FUNCTION cf.a_hundred(%s) RETURNS int LANGUAGE sql STABLE AS $f$ SELECT $1 + $100 $f$', (SELECT string_agg(format('a%s int DEFAULT %s', i, i), ', ') FROM generate_series(1, 100) i));
+    PERFORM create_cached_function('cf.a_hundred'::regproc::regprocedure, p_cache_tags => ARRAY['t:{$100}']);
+END $$;
+SELECT a_hundred_cached(), a_hundred_cached(2);
 CREATE FUNCTION a_strict(a int, b int) RETURNS int LANGUAGE plpgsql STABLE STRICT AS $$ BEGIN RAISE NOTICE 'computed'; RETURN a + b; END $$;
 SELECT create_cached_function('a_strict(int, int)', p_cache_tags => '{}');
 SELECT a_strict_cached(1, NULL), a_strict_cached(1, 2), a_strict_cached(1, 2);
@@ -181,6 +210,12 @@ RESET datestyle;
 SET timezone = 'UTC';
 SELECT by_setting_cached();
 RESET timezone;
+CREATE FUNCTION by_abbreviation() RETURNS timestamptz LANGUAGE sql STABLE AS $$ SELECT ('2026-01-02 03:04:05 ' || 'IST')::timestamptz $$;
+SELECT create_cached_function('by_abbreviation()', p_cache_tags => '{}', p_shared => true);
+SET timezone_abbreviations = 'India';
+SELECT by_abbreviation_cached() AT TIME ZONE 'UTC';
+RESET timezone_abbreviations;
+SELECT by_abbreviation_cached() AT TIME ZONE 'UTC';
 CREATE FUNCTION by_path() RETURNS text LANGUAGE plpgsql STABLE SET search_path = cf AS $$ BEGIN RAISE NOTICE 'computed'; RETURN 'p'; END $$;
 SELECT create_cached_function('by_path()', p_cache_tags => '{}');
 SELECT by_path_cached();

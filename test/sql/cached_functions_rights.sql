@@ -103,9 +103,58 @@ SELECT stolen(1, 'w');
 DROP FUNCTION stolen;
 SELECT drop_cached_function('plain(int, text)');
 RESET ROLE;
+-- Nor is it once one is the owner's equal no more, in a session that has called it before.
+GRANT cfr_owner TO cfr_alice;
+GRANT USAGE ON LANGUAGE cached TO cfr_alice;
+GRANT CREATE ON SCHEMA cfr TO cfr_alice;
+SET ROLE cfr_alice;
+CREATE FUNCTION lent(a int) RETURNS text LANGUAGE cached AS '{"function": "cfr.owned(integer)", "tags": [], "shared": true}';
+SELECT lent(1);
+RESET ROLE;
+REVOKE cfr_owner FROM cfr_alice;
+SELECT lent(1);
+DROP FUNCTION lent;
+REVOKE CREATE ON SCHEMA cfr FROM cfr_alice;
+REVOKE USAGE ON LANGUAGE cached FROM cfr_alice;
 -- A superuser makes it for the owner.
 SELECT create_cached_function('owned(int)', p_cache_tags => '{}', p_name => 'owned_too');
 SELECT proname, pg_get_userbyid(proowner) FROM pg_proc WHERE pronamespace = 'cfr'::regnamespace AND proname LIKE 'owned%' ORDER BY 1;
+
+-- Whoever looks into another's function, or makes its cached one, runs none of the owner's code with his own rights, which parsing may do.
+SET ROLE cfr_owner;
+CREATE FUNCTION checks(v int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN IF current_user <> 'cfr_owner' THEN RAISE WARNING 'run as %', current_user; END IF; RETURN true; END $$;
+CREATE DOMAIN checked AS int CHECK (cfr.checks(value));
+CREATE FUNCTION by_default(a checked[] DEFAULT '{1}') RETURNS int LANGUAGE sql STABLE BEGIN ATOMIC SELECT cardinality($1); END;
+CREATE FUNCTION in_body() RETURNS boolean LANGUAGE sql STABLE AS $$ SELECT '{2}'::cfr.checked[] IS NOT NULL $$;
+CREATE TABLE guarded (v int);
+ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
+CREATE POLICY by_body ON guarded USING (cfr.in_body());
+RESET ROLE;
+SELECT create_cached_function('by_default(checked[])', p_cache_tags => '{}');
+SELECT cache_ext_internal.look_at_function('in_body()');
+CREATE FUNCTION reads_guarded() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM cfr.guarded';
+SELECT create_cached_function('reads_guarded()', p_cache_tags => '{}');
+SELECT reads_guarded_cached();
+SET ROLE cfr_owner;
+CREATE OR REPLACE FUNCTION by_default(a checked[] DEFAULT '{3,4}') RETURNS int LANGUAGE sql STABLE BEGIN ATOMIC SELECT cardinality($1); END;
+RESET ROLE;
+SELECT by_default_cached();
+
+-- So an owner who may not make cached functions himself is told where one does not follow.
+REVOKE USAGE ON LANGUAGE cached FROM cfr_owner;
+SET ROLE cfr_owner;
+CREATE FUNCTION followed(a int) RETURNS int LANGUAGE sql STABLE AS 'SELECT a';
+RESET ROLE;
+SELECT create_cached_function('followed(int)', p_cache_tags => '{}');
+SET ROLE cfr_owner;
+CREATE OR REPLACE FUNCTION followed(a int DEFAULT 5) RETURNS int LANGUAGE sql STABLE AS 'SELECT a';
+RESET ROLE;
+\set VERBOSITY terse
+SELECT create_cached_function('followed(int)', p_cache_tags => '{}');
+\set VERBOSITY default
+GRANT USAGE ON LANGUAGE cached TO cfr_owner;
+SELECT create_cached_function('followed(int)', p_cache_tags => '{}');
+SELECT followed_cached();
 
 -- Each caller has results of his own: role, claims, and whose rights count inside a definer's function.
 SELECT owned_cached(1);

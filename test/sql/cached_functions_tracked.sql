@@ -101,6 +101,21 @@ SET ROLE cft_reader;
 SELECT * FROM notes_tagged();
 SELECT * FROM notes_of_cached();
 RESET ROLE;
+-- One that asks a function which looks elsewhere for its tables.
+DROP POLICY of_team ON notes;
+CREATE SCHEMA cft_other;
+GRANT USAGE ON SCHEMA cft_other TO cft_reader;
+CREATE TABLE cft_other.team (who name, product int);
+GRANT SELECT ON cft_other.team TO cft_reader;
+CREATE FUNCTION in_other_team(p int) RETURNS boolean LANGUAGE sql STABLE SET search_path = cft_other AS $$ SELECT EXISTS (SELECT FROM team t WHERE t.product = p) $$;
+CREATE POLICY of_team ON notes USING (cft.in_other_team(product));
+SET ROLE cft_reader;
+SELECT * FROM notes_tagged();
+RESET ROLE;
+INSERT INTO cft_other.team VALUES ('cft_reader', 1);
+SET ROLE cft_reader;
+SELECT * FROM notes_tagged();
+RESET ROLE;
 DROP POLICY of_team ON notes;
 CREATE POLICY everything ON notes USING (true);
 SET ROLE cft_reader;
@@ -143,5 +158,5 @@ CREATE FUNCTION of_plpgsql() RETURNS int LANGUAGE plpgsql STABLE AS $$ BEGIN RET
 SELECT create_cached_function('of_plpgsql()');
 
 SET client_min_messages = warning;
-DROP SCHEMA cft CASCADE;
+DROP SCHEMA cft, cft_other CASCADE;
 DROP ROLE cft_reader;

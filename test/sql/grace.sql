@@ -52,6 +52,15 @@ TABLE entry;
 -- Who is within a computation of the same key is given it.
 SELECT refresh($$SELECT jsonb_build_object('within', refresh())$$);
 TABLE entry;
+-- Nor does one refresh it whose statement would not live to see the end of that.
+SELECT expire_cache_by_tags('{g}');
+SELECT refresh($$SELECT to_jsonb('slow'::text) FROM pg_sleep(0.6)$$);
+SELECT expire_cache_by_tags('{g}');
+SET statement_timeout = '1s';
+SELECT refresh('SELECT to_jsonb(1 / 0)');
+RESET statement_timeout;
+TABLE entry;
+SELECT refresh($$SELECT jsonb_build_object('within', 'slow')$$);
 -- Without the cache it is computed.
 SELECT expire_cache_by_tags('{g}');
 SET cache_ext.enabled = off;

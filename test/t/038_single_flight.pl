@@ -135,6 +135,39 @@ for my $level ('READ COMMITTED', 'REPEATABLE READ') {
     is(computed($node, $from), 1, "$level READ ONLY: which was computed once");
 }
 
+# --- a cached function, which returns a set; a shared one is computed once for all roles, and an error is only of whoever computed
+{
+    $node->safe_psql('postgres', <<'SQL');
+CREATE ROLE flyer_1;
+CREATE ROLE flyer_2;
+CREATE FUNCTION flown(n int) RETURNS SETOF int LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RAISE LOG 'computing';
+    PERFORM pg_advisory_xact_lock_shared(7);
+    IF n = 0 THEN RAISE 'nothing flies'; END IF;
+    RETURN QUERY SELECT generate_series(1, 3);
+END $$;
+SELECT create_cached_function('flown(int)', p_cache_tags => '{}', p_shared => true);
+SQL
+    my $call = q(SELECT string_agg(x::text, '') FROM flown_cached(N) x /* slow() */);
+    sub call { my ($n) = @_; return $call =~ s/N/$n/r; }
+    my $from = here($node);
+    hold($node);
+    my @clients = map { start($node, 4, call(1), pgoptions => "-c cache_ext.single_flight_timeout=60s -c role=flyer_$_") } 1, 2;
+    ok(waiters_are($node, 7, 1), 'cached function: of two roles one session computes');
+    release();
+    is(join(',', answers(@clients)), join(',', ('123') x 8), 'cached function: all have the rows');
+    is(computed($node, $from), 1, 'cached function: which were computed once');
+
+    $from = here($node);
+    hold($node);
+    @clients = map { start($node, 2, call(0), pgoptions => "-c cache_ext.single_flight_timeout=60s -c role=flyer_$_") } 1, 2;
+    ok(waiters_are($node, 3, 1), 'cached function: one is about to fail');
+    release();
+    is(scalar(grep { /nothing flies/ } answers(@clients)), 4, 'cached function: it fails for each');
+    is(computed($node, $from), 4, 'cached function: who has computed it');
+}
+
 # --- a leader that crashes takes the server's memory with it; nobody waits for it afterwards
 {
     hold($node);
