@@ -111,10 +111,17 @@ const char* optional_text(FunctionCallInfo fcinfo, int number, const char* what)
     return given;
 }
 
+/// An id that no other watch has. A dump keeps the ids, also where its tables' OIDs are others' now: so the OID alone is not one.
+const char* new_id(Oid table) {
+    std::uint32_t drawn = 0;
+    if (!pg_strong_random(&drawn, sizeof drawn))
+        ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
+    return psprintf("%u%010u", table, drawn);
+}
+
 WatchSpec spec_argument(FunctionCallInfo fcinfo, const WatchTriggers& present, Oid table) {
     WatchSpec spec{"", "", "", "", "", nullptr, 0};
-    // A dump keeps the id, so it may be another number than the table's now.
-    spec.id = present.count > 0 ? watch_spec(present.triggers[0]).id : psprintf("%u", table);
+    spec.id = present.count > 0 ? watch_spec(present.triggers[0]).id : new_id(table);
     spec.condition = optional_text(fcinfo, 2, "condition");
     spec.cascade = optional_text(fcinfo, 3, "cascade");
     if (spec.has_sql()) {

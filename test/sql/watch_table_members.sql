@@ -74,6 +74,20 @@ TABLE watch_triggers;
 SELECT unwatch_table('sale_5');
 DROP TABLE sale, sale_1, sale_3, sale_4;
 
+-- Two watches that meet on one partition are told apart, also where the one was restored from a dump, and its id there is the partition's OID here.
+CREATE TABLE sale (id int, day int) PARTITION BY RANGE (day);
+CREATE TABLE sale_1 PARTITION OF sale FOR VALUES FROM (10) TO (20);
+DO $$ BEGIN
+    EXECUTE (SELECT string_agg(format('CREATE TRIGGER cache_ext_watch_%1$s_statement AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON %2$s FOR EACH STATEMENT
+        EXECUTE FUNCTION cache_ext_internal.%3$s(%1$L, %4$L, %4$L, %4$L, %4$L, %5$L)', 'sale_1'::regclass::oid, restored, function, '', 'all'), '; ')
+        FROM (VALUES ('sale', 'watched_table_changed'), ('sale_1', 'watched_member_changed')) v (restored, function));
+END $$;
+TABLE watch_triggers;
+SELECT watch_table('sale_1', '{other}');
+CALL run('INSERT INTO sale_1 VALUES (1, 10)');
+TABLE watch_triggers;
+DROP TABLE sale;
+
 -- Whoever owns the table makes its partitions, also where ordinary triggers do not fire.
 CREATE ROLE cache_sales;
 GRANT CREATE ON SCHEMA public TO cache_sales;
