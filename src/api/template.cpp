@@ -89,12 +89,9 @@ TextDepends text_depends(Oid type) {
 }
 
 /// The settings that texts depend on, as a tag has them.
-constexpr const char* kCanonical[][2] = {{"datestyle", "ISO, MDY"},
-                                         {"intervalstyle", "postgres"},
-                                         {"extra_float_digits", "1"},
-                                         {"bytea_output", "hex"},
-                                         {"timezone", "UTC"},
-                                         {"search_path", "pg_catalog"},
+constexpr const char* kCanonical[][2] = {{"datestyle", "ISO, MDY"},   {"intervalstyle", "postgres"},
+                                         {"extra_float_digits", "1"}, {"bytea_output", "hex"},
+                                         {"timezone", "UTC"},         {"search_path", "pg_catalog"},
                                          {"lc_monetary", "C"}};
 constexpr std::size_t kNames = 5;  // from here on they are for few types, and dear
 

@@ -273,9 +273,8 @@ void command_ended(const EventTriggerData& data) {
     const bool may_come_under = !altered || has_subcommand(data.parsetree, {AT_AddInherit});
     const bool columns =
         IsA(data.parsetree, RenameStmt) || has_subcommand(data.parsetree, {AT_AlterColumnType});
-    const bool below =
-        columns || any_subcommand(data.parsetree, pg::alters_rows_below) ||
-        has_subcommand(data.parsetree, {AT_EnableTrig, AT_EnableTrigAll, AT_EnableTrigUser});
+    const bool below = columns || any_subcommand(data.parsetree, pg::alters_rows_below) ||
+                       has_subcommand(data.parsetree, {AT_EnableTrig, AT_EnableTrigAll, AT_EnableTrigUser});
     const Concerned concerned = ask(kCommandsQuery, commands_plan);
     for (int i = 0; i < list_length(concerned.triggers); ++i)
         trigger_created(list_nth_oid(concerned.triggers, i));

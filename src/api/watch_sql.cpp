@@ -418,8 +418,7 @@ void evaluate(Evaluation& e, Kept* kept) {
 Oid role_to_run_as(const WatchSpec& spec, Relation table) {
     const Oid owner = get_role_oid(spec.owner, true);
     if (!OidIsValid(owner)) {
-        ereport(ERROR,
-                (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("role \"%s\" does not exist", spec.owner)));
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("role \"%s\" does not exist", spec.owner)));
     }
     const Oid table_owner = table->rd_rel->relowner;
     return superuser_arg(owner) && !superuser_arg(table_owner) ? table_owner : owner;
