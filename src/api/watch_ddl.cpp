@@ -240,8 +240,8 @@ void refuse_renaming(const Node* statement) {
 bool begins_applying(const Node* statement) {
     // At the end of the command: before, the other server may keep it waiting for long, and writers would wait for the locks that are taken.
     if (IsA(statement, CreateSubscriptionStmt)) return true;
-    return IsA(statement, CreateExtensionStmt) &&
-           is_applier(reinterpret_cast<const CreateExtensionStmt*>(statement)->extname);
+    // With CASCADE it may have brought one by another name than its own.
+    return IsA(statement, CreateExtensionStmt) && has_applier();
 }
 
 void command_ended(const EventTriggerData& data) {
