@@ -41,7 +41,8 @@ COMMENT ON VIEW cache_watches IS 'the watched tables';
 COMMENT ON COLUMN cache_watches.tags IS 'tags and templates of tags';
 COMMENT ON COLUMN cache_watches.when_condition IS 'which rows count; null: all';
 COMMENT ON COLUMN cache_watches.cascade_query IS 'the query that returns more tags';
-COMMENT ON COLUMN cache_watches.owner IS 'whose rights condition and cascade have; null where there are none';
+COMMENT ON COLUMN cache_watches.owner IS
+    'whose rights condition and cascade have, or the table''s owner where that is a superuser and the owner is none; null where there are none';
 COMMENT ON COLUMN cache_watches.enabled IS 'false: a trigger of the watch has been disabled, and what it would see is missed';
 
 -- Changed definitions of watched tables. Also where session_replication_role is replica.

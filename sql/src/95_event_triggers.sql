@@ -7,7 +7,7 @@ COMMENT ON EVENT TRIGGER cache_ext_watch_start IS 'sees partitions of watched ta
 
 CREATE EVENT TRIGGER cache_ext_watch_end ON ddl_command_end
 WHEN TAG IN ('ALTER TABLE', 'ALTER FOREIGN TABLE', 'CREATE TABLE', 'CREATE FOREIGN TABLE', 'CREATE SCHEMA', 'CREATE TRIGGER', 'ALTER TRIGGER', 'ALTER TYPE',
-             'ALTER DOMAIN', 'CREATE SUBSCRIPTION', 'DROP SUBSCRIPTION', 'CREATE EXTENSION', 'DROP EXTENSION')
+             'ALTER DOMAIN', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'CREATE SUBSCRIPTION', 'DROP SUBSCRIPTION', 'CREATE EXTENSION', 'DROP EXTENSION')
 EXECUTE FUNCTION cache_ext_internal.watch_ddl();
 ALTER EVENT TRIGGER cache_ext_watch_end ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER cache_ext_watch_end IS 'sees changed definitions of watched tables, and whether rows are applied';

@@ -17,8 +17,30 @@ namespace cache_ext::api {
 
 namespace {
 
+/// Whether values are OIDs that are written as names. The names may be changed, and are qualified or not as the search_path has it: in tags they are
+/// numbers.
+bool is_name_of_oid(Oid base) noexcept {
+    switch (base) {
+        case REGPROCOID:
+        case REGPROCEDUREOID:
+        case REGOPEROID:
+        case REGOPERATOROID:
+        case REGCLASSOID:
+        case REGTYPEOID:
+        case REGROLEOID:
+        case REGNAMESPACEOID:
+        case REGCOLLATIONOID:
+        case REGCONFIGOID:
+        case REGDICTIONARYOID:
+            return true;
+        default:
+            return false;
+    }
+}
+
 TextDepends text_depends(Oid type) {
     const Oid base = getBaseType(type);
+    if (is_name_of_oid(base)) return TextDepends::kNames;  // in an array, or another value
     switch (base) {
         case BOOLOID:
         case INT2OID:
@@ -45,20 +67,37 @@ TextDepends text_depends(Oid type) {
         case FLOAT8OID:
         case BYTEAOID:
             return TextDepends::kFormats;
+        case MONEYOID:
+        case RECORDOID:
+            return TextDepends::kNames;
         default:
-            return get_typtype(base) == TYPTYPE_ENUM ? TextDepends::kNothing : TextDepends::kZone;
+            break;
+    }
+    if (const Oid element = get_element_type(base); OidIsValid(element)) return text_depends(element);
+    switch (get_typtype(base)) {
+        case TYPTYPE_ENUM:
+            return TextDepends::kNothing;
+        case TYPTYPE_RANGE:
+            return text_depends(get_range_subtype(base));
+        case TYPTYPE_MULTIRANGE:
+            return text_depends(get_range_subtype(get_multirange_range(base)));
+        case TYPTYPE_COMPOSITE:
+            return TextDepends::kNames;
+        default:
+            return TextDepends::kZone;
     }
 }
 
 /// The settings that texts depend on, as a tag has them.
-constexpr const char* kCanonical[][2] = {{"datestyle", "ISO, MDY"},
-                                         {"intervalstyle", "postgres"},
-                                         {"extra_float_digits", "1"},
-                                         {"bytea_output", "hex"},
-                                         {"timezone", "UTC"}};
+constexpr const char* kCanonical[][2] = {{"datestyle", "ISO, MDY"},   {"intervalstyle", "postgres"},
+                                         {"extra_float_digits", "1"}, {"bytea_output", "hex"},
+                                         {"timezone", "UTC"},         {"search_path", "pg_catalog"},
+                                         {"lc_monetary", "C"}};
+constexpr std::size_t kNames = 5;  // from here on they are for few types, and dear
 
 bool is_canonical(TextDepends depends) noexcept {
     if (depends == TextDepends::kNothing) return true;
+    if (depends == TextDepends::kNames) return false;
     const bool formats = DateStyle == USE_ISO_DATES && IntervalStyle == INTSTYLE_POSTGRES &&
                          extra_float_digits == 1 && bytea_output == BYTEA_OUTPUT_HEX;
     return formats && (depends == TextDepends::kFormats ||
@@ -70,7 +109,8 @@ bool is_canonical(TextDepends depends) noexcept {
 int begin_canonical_texts(TextDepends depends) {
     if (is_canonical(depends)) return 0;
     const int level = NewGUCNestLevel();
-    for (const auto& [name, value] : kCanonical)
+    const std::size_t count = depends == TextDepends::kNames ? std::size(kCanonical) : kNames;
+    for (const auto& [name, value] : std::span(kCanonical, count))
         (void)set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
     return level;
 }
@@ -113,10 +153,11 @@ TemplateFault parse_template(const char* source, FindField find, void* context, 
             end_piece(field);
             Oid function = InvalidOid;
             bool is_varlena = false;
-            getTypeOutputInfo(type, &function, &is_varlena);
+            const bool as_number = is_name_of_oid(getBaseType(type));
+            getTypeOutputInfo(as_number ? OIDOID : type, &function, &is_varlena);
             fmgr_info(function, &result.pieces[result.count - 1].output);
             result.is_plain = false;
-            result.depends = std::max(result.depends, text_depends(type));
+            if (!as_number) result.depends = std::max(result.depends, text_depends(type));
             at = close;
         }
     }

@@ -28,6 +28,7 @@ enum class TextDepends : std::uint8_t {
     kNothing,
     kFormats,  ///< DateStyle and its like
     kZone,     ///< TimeZone too, or it is not known what
+    kNames,    ///< what else there is: search_path, lc_monetary
 };
 
 /// A parsed template. In the memory context in which it was parsed.

@@ -117,8 +117,8 @@ void begin_applying();
 /// Drops these triggers if nobody applies rows any more, but for those whose table others are using.
 void end_applying();
 
-/// Whether it is this extension that applies rows.
-bool is_applier(const char* extension) noexcept;
+/// Whether there is an extension that applies rows.
+bool has_applier();
 
 /// Makes copies of a table's watches on all tables below it, or makes them anew. Takes the lock that CREATE TRIGGER takes on each.
 void copy_to_members(Oid relation);

@@ -54,16 +54,11 @@ bool has_subscription() {
     return found;
 }
 
+}  // namespace
+
 bool has_applier() {
     return std::any_of(std::begin(kAppliers), std::end(kAppliers),
                        [](const char* name) { return OidIsValid(get_extension_oid(name, true)); });
-}
-
-}  // namespace
-
-bool is_applier(const char* extension) noexcept {
-    return std::any_of(std::begin(kAppliers), std::end(kAppliers),
-                       [extension](const char* name) { return std::strcmp(name, extension) == 0; });
 }
 
 void hold_applying() { lock_applying(ShareLock, true); }

@@ -9,6 +9,7 @@
 #include "api/make_trigger.hpp"
 #include "api/watch.hpp"
 #include "api/watch_sql.hpp"
+#include "pg/compat.hpp"
 #include "pg/guard.hpp"
 #include "pg/space.hpp"
 
@@ -88,14 +89,20 @@ Concerned ask(const char* query, SPIPlanPtr& kept) {
     return concerned;
 }
 
-bool has_subcommand(const Node* statement, std::initializer_list<AlterTableType> wanted) {
+template <class IsWanted>
+bool any_subcommand(const Node* statement, IsWanted&& is_wanted) {
     if (!IsA(statement, AlterTableStmt)) return false;
     const List* commands = reinterpret_cast<const AlterTableStmt*>(statement)->cmds;
     for (int i = 0; i < list_length(commands); ++i) {
-        const AlterTableType type = static_cast<const AlterTableCmd*>(list_nth(commands, i))->subtype;
-        if (std::find(wanted.begin(), wanted.end(), type) != wanted.end()) return true;
+        if (is_wanted(static_cast<const AlterTableCmd*>(list_nth(commands, i))->subtype)) return true;
     }
     return false;
+}
+
+bool has_subcommand(const Node* statement, std::initializer_list<AlterTableType> wanted) {
+    return any_subcommand(statement, [wanted](AlterTableType type) {
+        return std::find(wanted.begin(), wanted.end(), type) != wanted.end();
+    });
 }
 
 /// Whether a partition is detached in two transactions.
@@ -233,8 +240,8 @@ void refuse_renaming(const Node* statement) {
 bool begins_applying(const Node* statement) {
     // At the end of the command: before, the other server may keep it waiting for long, and writers would wait for the locks that are taken.
     if (IsA(statement, CreateSubscriptionStmt)) return true;
-    return IsA(statement, CreateExtensionStmt) &&
-           is_applier(reinterpret_cast<const CreateExtensionStmt*>(statement)->extname);
+    // With CASCADE it may have brought one by another name than its own.
+    return IsA(statement, CreateExtensionStmt) && has_applier();
 }
 
 void command_ended(const EventTriggerData& data) {
@@ -259,13 +266,15 @@ void command_ended(const EventTriggerData& data) {
         default:
             break;
     }
-    const bool altered = data.tag == CMDTAG_ALTER_TABLE || data.tag == CMDTAG_ALTER_FOREIGN_TABLE;
+    // A column of a table can be renamed by ALTER VIEW, too.
+    const bool altered = data.tag == CMDTAG_ALTER_TABLE || data.tag == CMDTAG_ALTER_FOREIGN_TABLE ||
+                         data.tag == CMDTAG_ALTER_VIEW || data.tag == CMDTAG_ALTER_MATERIALIZED_VIEW;
     // Only where there is a new relation between tables: while a dump is restored, which brings all of the triggers, none may be there already.
     const bool may_come_under = !altered || has_subcommand(data.parsetree, {AT_AddInherit});
     const bool columns =
         IsA(data.parsetree, RenameStmt) || has_subcommand(data.parsetree, {AT_AlterColumnType});
-    const bool below =
-        columns || has_subcommand(data.parsetree, {AT_EnableTrig, AT_EnableTrigAll, AT_EnableTrigUser});
+    const bool below = columns || any_subcommand(data.parsetree, pg::alters_rows_below) ||
+                       has_subcommand(data.parsetree, {AT_EnableTrig, AT_EnableTrigAll, AT_EnableTrigUser});
     const Concerned concerned = ask(kCommandsQuery, commands_plan);
     for (int i = 0; i < list_length(concerned.triggers); ++i)
         trigger_created(list_nth_oid(concerned.triggers, i));

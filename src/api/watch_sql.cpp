@@ -12,6 +12,7 @@ extern "C" {
 #include "executor/spi.h"
 #include "executor/tuptable.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "parser/parser.h"
 #include "tcop/cmdtag.h"
 #include "utils/acl.h"
@@ -412,13 +413,20 @@ void evaluate(Evaluation& e, Kept* kept) {
     run_cascade(e, plan);
 }
 
-/// The same from outside: as the owner, security-restricted, read only, under a snapshot that sees what the statement has written.
-void evaluate_as_owner(Evaluation& e, Kept* kept) {
-    const Oid owner = get_role_oid(e.spec.owner, true);
+/// With whose rights the watch's SQL runs on rows of this table. The table's owner can put code of his own into the most harmless condition, by giving a
+/// column a type that has casts. So a superuser's rights are lent to nobody who is none: then it is the table's owner himself.
+Oid role_to_run_as(const WatchSpec& spec, Relation table) {
+    const Oid owner = get_role_oid(spec.owner, true);
     if (!OidIsValid(owner)) {
-        ereport(ERROR,
-                (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("role \"%s\" does not exist", e.spec.owner)));
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("role \"%s\" does not exist", spec.owner)));
     }
+    const Oid table_owner = table->rd_rel->relowner;
+    return superuser_arg(owner) && !superuser_arg(table_owner) ? table_owner : owner;
+}
+
+/// The same from outside: as that role, security-restricted, read only, under a snapshot that sees what the statement has written.
+void evaluate_as_owner(Evaluation& e, Kept* kept) {
+    const Oid owner = role_to_run_as(e.spec, e.rows.relation);
     Oid user = InvalidOid;
     int context = 0;
     GetUserIdAndSecContext(&user, &context);

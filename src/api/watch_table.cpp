@@ -70,8 +70,8 @@ void check_kind(Relation relation) {
     }
 }
 
-/// The table of the first argument, locked as CREATE TRIGGER locks it. Who may not create a trigger on it does not get so far.
-Relation table_argument(FunctionCallInfo fcinfo, const char* caller) {
+/// The table of the first argument. Who may not create a trigger on it does not get so far.
+Oid table_argument(FunctionCallInfo fcinfo, const char* caller) {
     require_argument(fcinfo, 0, "watched table");
     PreventCommandIfReadOnly(caller);
     const Oid table = PG_GETARG_OID(0);
@@ -81,8 +81,12 @@ Relation table_argument(FunctionCallInfo fcinfo, const char* caller) {
                 (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for table %s", name),
                  errdetail("A watch is made of triggers: it needs the privilege TRIGGER.")));
     }
-    hold_applying();
-    Relation relation = try_relation_open(table, ShareRowExclusiveLock);
+    return table;
+}
+
+/// Opens it.
+Relation lock_table(Oid table, LOCKMODE mode) {
+    Relation relation = try_relation_open(table, mode);
     if (relation == nullptr) {
         ereport(ERROR,
                 (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", table)));
@@ -100,6 +104,15 @@ WatchTriggers own_triggers(Relation relation) {
     return triggers;
 }
 
+/// The same before the table is locked.
+WatchTriggers peek_at_own_triggers(Oid table) {
+    Relation relation = try_relation_open(table, AccessShareLock);
+    if (relation == nullptr) return {nullptr, 0};
+    const WatchTriggers triggers = own_triggers(relation);
+    relation_close(relation, AccessShareLock);
+    return triggers;
+}
+
 /// A text argument, or an empty text. Not for anything that may be empty otherwise.
 const char* optional_text(FunctionCallInfo fcinfo, int number, const char* what) {
     if (PG_ARGISNULL(number)) return "";
@@ -111,10 +124,17 @@ const char* optional_text(FunctionCallInfo fcinfo, int number, const char* what)
     return given;
 }
 
+/// An id that no other watch has. A dump keeps the ids, also where its tables' OIDs are others' now: so the OID alone is not one.
+const char* new_id(Oid table) {
+    std::uint32_t drawn = 0;
+    if (!pg_strong_random(&drawn, sizeof drawn))
+        ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
+    return psprintf("%u%010u", table, drawn);
+}
+
 WatchSpec spec_argument(FunctionCallInfo fcinfo, const WatchTriggers& present, Oid table) {
     WatchSpec spec{"", "", "", "", "", nullptr, 0};
-    // A dump keeps the id, so it may be another number than the table's now.
-    spec.id = present.count > 0 ? watch_spec(present.triggers[0]).id : psprintf("%u", table);
+    spec.id = present.count > 0 ? watch_spec(present.triggers[0]).id : new_id(table);
     spec.condition = optional_text(fcinfo, 2, "condition");
     spec.cascade = optional_text(fcinfo, 3, "cascade");
     if (spec.has_sql()) {
@@ -134,17 +154,33 @@ WatchSpec spec_argument(FunctionCallInfo fcinfo, const WatchTriggers& present, O
     return spec;
 }
 
+/// The lock that watching needs. For triggers that come it is CREATE TRIGGER's, for such that go DROP TRIGGER's, which readers have to end for. It is
+/// taken at once: somebody who has read the table and is to write it waited for whoever had the first and wants the second, and he for him.
+LOCKMODE lock_to_watch(FunctionCallInfo fcinfo, Oid table) {
+    const WatchTriggers present = peek_at_own_triggers(table);
+    if (present.count == 0) return ShareRowExclusiveLock;
+    const WatchSpec before = watch_spec(present.triggers[0]);
+    const WatchSpec now = spec_argument(fcinfo, present, table);
+    const bool left_over = std::any_of(
+        present.triggers, present.triggers + present.count,
+        [](const Trigger& t) { return t.tgenabled == TRIGGER_FIRES_ON_REPLICA && !rows_are_applied(); });
+    const bool same = before.has_sql() == now.has_sql() && has_row_tags(before) == has_row_tags(now);
+    return same && !left_over ? ShareRowExclusiveLock : AccessExclusiveLock;
+}
+
 }  // namespace
 
 CACHE_EXT_FUNCTION(watch_table) {
-    Relation relation = table_argument(fcinfo, "watch_table()");
-    const Oid table = RelationGetRelid(relation);
+    const Oid table = table_argument(fcinfo, "watch_table()");
+    hold_applying();
+    const LOCKMODE mode = lock_to_watch(fcinfo, table);
+    Relation relation = lock_table(table, mode);
     const WatchTriggers present = own_triggers(relation);
     const WatchSpec spec = spec_argument(fcinfo, present, table);
     parse_row_tags(relation, spec.tags, spec.tag_count, true);
     if (spec.has_sql()) check_watch_sql(spec, relation);
     // All tables below it too, from above: whoever takes them in this order waits for nobody who waits for it.
-    find_all_inheritors(table, ShareRowExclusiveLock, nullptr);
+    find_all_inheritors(table, mode, nullptr);
     const char kind = relation->rd_rel->relkind;
     relation_close(relation, NoLock);
 
@@ -156,9 +192,13 @@ CACHE_EXT_FUNCTION(watch_table) {
 }
 
 CACHE_EXT_FUNCTION(unwatch_table) {
-    Relation relation = table_argument(fcinfo, "unwatch_table()");
+    const Oid table = table_argument(fcinfo, "unwatch_table()");
+    hold_applying();
+    const bool is_watched = peek_at_own_triggers(table).count > 0;
+    Relation relation = lock_table(table, is_watched ? AccessExclusiveLock : ShareRowExclusiveLock);
     const WatchTriggers present = own_triggers(relation);
     relation_close(relation, NoLock);
+    if (is_watched) find_all_inheritors(table, AccessExclusiveLock, nullptr);
     for (int i = 0; i < present.count; ++i)
         drop_trigger(present.triggers[i].tgoid);
     drop_orphans();

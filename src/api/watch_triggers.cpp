@@ -97,6 +97,8 @@ void copy_to_member(const WatchTriggers& originals, Oid relation) {
         };
         if (std::any_of(originals.triggers, originals.triggers + i, is_same)) continue;
         put_watch(relation, kind, spec, WatchRole::kMember, present);
+        // Of all that come under a table as they are made, only this has rows already.
+        if (kind == RELKIND_FOREIGN_TABLE) invalidate_broadly(spec);
     }
 }
 

@@ -45,6 +45,16 @@ namespace cache_ext::pg {
 /// Makes a minimal tuple, in the current memory context.
 [[nodiscard]] MinimalTuple form_minimal_tuple(TupleDesc row, Datum* values, bool* nulls);
 
+/// Whether a subcommand of ALTER TABLE makes rows look different in the tables below too, without being one for columns that are renamed, dropped or
+/// retyped.
+constexpr bool alters_rows_below(AlterTableType type) noexcept {
+#if PG_VERSION_NUM >= 170000
+    // 17 can give a generated column another expression.
+    if (type == AT_SetExpression) return true;
+#endif
+    return type == AT_AddColumn;
+}
+
 /// Whether a role may execute a function. Catalog access.
 [[nodiscard]] bool may_execute(Oid function, Oid role);
 

@@ -5,6 +5,7 @@
 
 extern "C" {
 #include "access/transam.h"
+#include "catalog/catalog.h"
 #include "executor/executor.h"
 #include "nodes/plannodes.h"
 #include "utils/syscache.h"
@@ -147,22 +148,21 @@ void observe(const PlannedStmt& plan) {
         detail::note_obstacle({Obstacle::kParallel, InvalidOid});
 }
 
-/// Whether a statement writes a catalog by its name.
-bool writes_catalog(const PlannedStmt& plan) noexcept {
+/// Notes catalogs that a statement writes by their names.
+void note_catalogs(const PlannedStmt& plan) noexcept {
     for (int i = 0; i < list_length(plan.resultRelations); ++i) {
         const auto* entry = static_cast<const RangeTblEntry*>(
             list_nth(plan.rtable, list_nth_int(plan.resultRelations, i) - 1));
-        if (entry->relid < FirstNormalObjectId) return true;
+        if (entry->relid < FirstNormalObjectId) [[unlikely]]
+            note_catalog_write(IsSharedRelation(entry->relid));
     }
-    return false;
 }
 
 void start_executor(QueryDesc* query, int flags) {
     if (tracks_writes()) {
         const PlannedStmt& plan = *query->plannedstmt;
         note_statement(query->operation != CMD_SELECT || plan.hasModifyingCTE);
-        if (plan.resultRelations != NIL && writes_catalog(plan)) [[unlikely]]
-            note_untracked_write();
+        if (plan.resultRelations != NIL) note_catalogs(plan);
     }
     if (detail::observing != nullptr && (flags & EXEC_FLAG_EXPLAIN_ONLY) == 0) [[unlikely]]
         observe(*query->plannedstmt);

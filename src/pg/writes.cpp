@@ -156,13 +156,19 @@ bool changes_definitions(const Node* statement) {
     }
 }
 
-/// Whether a statement changes what all databases share and results may rest on: roles, and who is a member of which.
+/// Whether a statement changes what all databases share and results may rest on: roles, and who is a member of which. A new role can make an old one a
+/// member of another; a database's owner is a member of pg_database_owner there.
 bool changes_roles(const Node* statement) noexcept {
     switch (nodeTag(statement)) {
+        case T_CreateRoleStmt:
         case T_AlterRoleStmt:
         case T_DropRoleStmt:
         case T_GrantRoleStmt:
+        case T_DropOwnedStmt:
+        case T_ReassignOwnedStmt:
             return true;
+        case T_AlterOwnerStmt:
+            return reinterpret_cast<const AlterOwnerStmt*>(statement)->objectType == OBJECT_DATABASE;
         case T_RenameStmt:
             return reinterpret_cast<const RenameStmt*>(statement)->renameType == OBJECT_ROLE;
         default:
@@ -308,6 +314,11 @@ bool watch_relations(const Oid* relations, int count) {
 void note_untracked_write() noexcept {
     untracked = true;
     stamp_if_ending();
+}
+
+void note_catalog_write(bool shared) noexcept {
+    everywhere = everywhere || shared;
+    note_untracked_write();
 }
 
 void note_statement(bool writes) noexcept {

@@ -60,6 +60,9 @@ bool watch_relations(const Oid* relations, int count);
 /// Notes that the transaction writes something that its counts will not show.
 void note_untracked_write() noexcept;
 
+/// The same of a catalog that is written by its name; `shared`: one that all databases have in common.
+void note_catalog_write(bool shared) noexcept;
+
 /// For each statement that begins: whether its writes will be counted. A load and a branch.
 void note_statement(bool writes) noexcept;
 

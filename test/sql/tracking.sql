@@ -223,6 +223,35 @@ GRANT regress_track_group TO regress_track_reader;
 \c :here
 SET search_path = track, public;
 CALL check_now('SELECT as_reader()::text AS v', 'GRANT of a role in another database');
+-- There a new role makes an old one a member, and another owner of this database is a member of pg_database_owner here.
+CREATE POLICY owners ON docs USING (team = 1 AND pg_has_role(current_user, 'pg_database_owner', 'MEMBER'));
+SELECT current_user AS me \gset
+REVOKE regress_track_group FROM regress_track_reader;
+CALL fill('SELECT as_reader()::text AS v');
+\c template1
+CREATE ROLE regress_track_between IN ROLE regress_track_group ROLE regress_track_reader;
+\c :here
+SET search_path = track, public;
+CALL check_now('SELECT as_reader()::text AS v', 'CREATE ROLE in another database');
+CALL fill('SELECT as_reader()::text AS v');
+\c template1
+ALTER DATABASE :"here" OWNER TO regress_track_reader;
+\c :here
+SET search_path = track, public;
+CALL check_now('SELECT as_reader()::text AS v', 'ALTER DATABASE in another one');
+CALL fill('SELECT as_reader()::text AS v');
+\c template1
+REASSIGN OWNED BY regress_track_reader TO :"me";
+\c :here
+SET search_path = track, public;
+CALL check_now('SELECT as_reader()::text AS v', 'REASSIGN OWNED in another database');
+CALL fill('SELECT as_reader()::text AS v');
+\c template1
+DELETE FROM pg_auth_members WHERE member = 'regress_track_reader'::regrole;
+\c :here
+SET search_path = track, public;
+CALL check_now('SELECT as_reader()::text AS v', 'a catalog of roles written in another database');
+DROP ROLE regress_track_between;
 
 -- Prepared: nobody is served what it changes until it is over.
 CALL fill('SELECT sum(v) FROM b');

@@ -9,23 +9,23 @@ CREATE TABLE students (id int PRIMARY KEY, name text, last_seen timestamptz);
 CREATE TABLE student_module_progress (
     student_id int REFERENCES students ON DELETE CASCADE, module_id int REFERENCES modules ON DELETE CASCADE,
     status text NOT NULL, seconds_watched int NOT NULL DEFAULT 0, PRIMARY KEY (student_id, module_id));
-CREATE TABLE expert_sessions (id int PRIMARY KEY, product_id int REFERENCES products ON DELETE CASCADE, title text);
-CREATE TABLE expert_session_progress (
-    student_id int REFERENCES students ON DELETE CASCADE, expert_session_id int REFERENCES expert_sessions ON DELETE CASCADE,
+CREATE TABLE job_readiness_expert_sessions (id int PRIMARY KEY, product_id int REFERENCES products ON DELETE CASCADE, title text);
+CREATE TABLE job_readiness_expert_session_progress (
+    student_id int REFERENCES students ON DELETE CASCADE, expert_session_id int REFERENCES job_readiness_expert_sessions ON DELETE CASCADE,
     percent int NOT NULL, PRIMARY KEY (student_id, expert_session_id));
 INSERT INTO products VALUES (1, 'boats'), (2, 'trains');
 INSERT INTO modules VALUES (10, 1, 'sails'), (11, 1, 'oars'), (20, 2, 'rails');
 INSERT INTO students VALUES (1, 'Ada'), (2, 'Ben'), (3, 'Cleo');
 INSERT INTO student_module_progress VALUES (1, 10, 'done'), (1, 20, 'open'), (2, 20, 'open');
-INSERT INTO expert_sessions VALUES (100, 1, 'knots'), (200, 2, 'steam');
-INSERT INTO expert_session_progress VALUES (1, 100, 50), (3, 100, 10);
+INSERT INTO job_readiness_expert_sessions VALUES (100, 1, 'knots'), (200, 2, 'steam');
+INSERT INTO job_readiness_expert_session_progress VALUES (1, 100, 50), (3, 100, 10);
 
 -- Smart: a row's own columns name what shows it. Conditional: seconds come in all the time, and only a new status is seen by anybody.
 SELECT watch_table('student_module_progress',
     ARRAY['student_progress', 'product_performance', 'module_completion', 'progress', 'student:{student_id}', 'module:{module_id}'],
     'old.status IS DISTINCT FROM new.status');
-SELECT watch_table('expert_session_progress',
-    ARRAY['expert_sessions', 'stats', 'progress', 'student:{student_id}', 'session:{expert_session_id}']);
+SELECT watch_table('job_readiness_expert_session_progress',
+    ARRAY['expert_sessions', 'expert_session_stats', 'stats', 'progress', 'student:{student_id}', 'session:{expert_session_id}']);
 -- Cascades: what hangs on a row by way of other tables.
 SELECT watch_table('products', ARRAY['products', 'product_performance', 'performance', 'product:{id}'], NULL, $$
     SELECT 'module:' || m.id FROM changed c JOIN modules m ON m.product_id = c.id
@@ -38,9 +38,9 @@ SELECT watch_table('students', ARRAY['students', 'student_progress', 'product_pe
     'old.name IS DISTINCT FROM new.name', $$
     SELECT ARRAY['module_completion', 'module:' || p.module_id] FROM changed c JOIN student_module_progress p ON p.student_id = c.id
 $$);
-SELECT watch_table('expert_sessions', ARRAY['expert_sessions', 'stats', 'session:{id}', 'product:{product_id}'], NULL, $$
+SELECT watch_table('job_readiness_expert_sessions', ARRAY['expert_sessions', 'expert_session_stats', 'stats', 'session:{id}', 'product:{product_id}'], NULL, $$
     SELECT ARRAY['progress', 'student_progress', 'student:' || p.student_id] FROM changed c
-    JOIN expert_session_progress p ON p.expert_session_id = c.id
+    JOIN job_readiness_expert_session_progress p ON p.expert_session_id = c.id
 $$);
 SELECT watched_table, enabled, when_condition IS NOT NULL AS conditional, cascade_query IS NOT NULL AS cascading FROM cache_watches ORDER BY watched_table::text;
 
@@ -48,7 +48,7 @@ SELECT watched_table, enabled, when_condition IS NOT NULL AS conditional, cascad
 CREATE PROCEDURE change(p_statement text, INOUT gone text DEFAULT NULL) LANGUAGE plpgsql AS $$
 DECLARE
     tags CONSTANT text[] := ARRAY['students', 'student_progress', 'progress', 'modules', 'module_completion', 'products', 'product_performance', 'performance',
-        'expert_sessions', 'stats', 'student:1', 'student:2', 'student:3', 'module:10', 'module:11', 'module:20', 'product:1', 'product:2',
+        'expert_sessions', 'expert_session_stats', 'stats', 'student:1', 'student:2', 'student:3', 'module:10', 'module:11', 'module:20', 'product:1', 'product:2',
         'session:100', 'session:200', 'something else'];
 BEGIN
     PERFORM set_cached_data(t, '1', p_cache_tags => ARRAY[t]) FROM unnest(tags) t;
@@ -69,11 +69,11 @@ CALL change('UPDATE students SET name = ''Augusta'' WHERE id = 1');
 CALL change('UPDATE modules SET title = ''Sails'' WHERE id = 10');
 CALL change('UPDATE modules SET product_id = 2 WHERE id = 11');
 CALL change('UPDATE products SET name = ''Trains'' WHERE id = 2');
-CALL change('UPDATE expert_sessions SET title = ''Knots'' WHERE id = 100');
-CALL change('UPDATE expert_session_progress SET percent = 100 WHERE student_id = 3');
+CALL change('UPDATE job_readiness_expert_sessions SET title = ''Knots'' WHERE id = 100');
+CALL change('UPDATE job_readiness_expert_session_progress SET percent = 100 WHERE student_id = 3');
 -- Bulk: many changes of many kinds, one transaction; what was invalidated on the way out of a savepoint that is rolled back is not.
 CALL change($c$DO $x$ BEGIN
-    UPDATE expert_session_progress SET percent = percent - 1 WHERE expert_session_id = 100;
+    UPDATE job_readiness_expert_session_progress SET percent = percent - 1 WHERE expert_session_id = 100;
     INSERT INTO students SELECT g, 'many' FROM generate_series(1000, 1999) g;
     INSERT INTO student_module_progress SELECT g, 20, 'open' FROM generate_series(1000, 1999) g;
     BEGIN
@@ -106,7 +106,7 @@ CALL check_page('UPDATE student_module_progress SET status = ''open'' WHERE stud
 CALL check_page('UPDATE modules SET title = ''Rails'' WHERE id = 20');
 CALL check_page('UPDATE students SET last_seen = now()');
 CALL check_page('DELETE FROM students WHERE id = 1');
-DROP TABLE products, modules, students, student_module_progress, expert_sessions, expert_session_progress CASCADE;
+DROP TABLE products, modules, students, student_module_progress, job_readiness_expert_sessions, job_readiness_expert_session_progress CASCADE;
 DROP FUNCTION performance;
 DROP PROCEDURE change, check_page;
 DROP EXTENSION cache_ext;

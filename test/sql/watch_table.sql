@@ -128,6 +128,17 @@ RESET datestyle;
 RESET timezone;
 SELECT cache_exists('day') AS day, cache_exists('at') AS at, cache_exists('other day') AS other_day;
 DROP TABLE watched_days;
+-- What is written as the name of an object is its number in tags: the name can be changed, and is written with its schema or without. In other values,
+-- where that cannot be, it has its schema.
+CREATE TABLE watched_names (r regclass, a regtype[], m money);
+SELECT watch_table('watched_names', ARRAY['r:{r}', 'a:{a}', 'm:{m}']);
+SELECT set_cached_data('r', '1', p_cache_tags => ARRAY['r:' || 'product'::regclass::oid]), set_cached_data('a', '1', p_cache_tags => ARRAY['a:{integer,public.product}']),
+    set_cached_data('m', '1', p_cache_tags => ARRAY['m:$1,000.00']);
+SET search_path = '';
+INSERT INTO public.watched_names VALUES ('public.product', '{int,public.product}', 1000);
+RESET search_path;
+SELECT cache_exists('r') AS r, cache_exists('a') AS a, cache_exists('m') AS m;
+DROP TABLE watched_names;
 
 DROP TABLE log CASCADE;
 DROP VIEW small, ruled;

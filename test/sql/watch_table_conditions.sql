@@ -117,6 +117,22 @@ UPDATE public.product SET price = id WHERE id = 3;
 RESET search_path;
 ALTER ROLE cache_watcher RENAME TO cache_watcher_2;
 CALL run('UPDATE product SET price = id WHERE id = 3');
+-- A superuser's rights are not lent to the owner of another table, whose columns can be made to run his code.
+CREATE SCHEMA cache_writers AUTHORIZATION cache_writer;
+SET ROLE cache_writer;
+CREATE TABLE cache_writers.own (id int, day int);
+RESET ROLE;
+SELECT watch_table('cache_writers.own', ARRAY['all'], 'new.day % 2 = 0');
+SET ROLE cache_writer;
+CREATE TYPE cache_writers.odd AS (x int);
+CREATE FUNCTION cache_writers.cast_odd(cache_writers.odd) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE WARNING 'run as %', current_user; RETURN $1.x; END $$;
+CREATE CAST (cache_writers.odd AS int) WITH FUNCTION cache_writers.cast_odd(cache_writers.odd) AS IMPLICIT;
+ALTER TABLE cache_writers.own ALTER COLUMN day TYPE cache_writers.odd USING row(1)::cache_writers.odd;
+RESET ROLE;
+CALL run('INSERT INTO cache_writers.own VALUES (1, row(1))');
+CALL run('INSERT INTO cache_writers.own VALUES (1, row(2))');
+SELECT watch_table('cache_writers.own', ARRAY['all'], 'EXISTS (SELECT FROM pg_authid)');
+DROP SCHEMA cache_writers CASCADE;
 -- Nobody else makes such triggers.
 SET ROLE cache_writer;
 CREATE TEMP TABLE mine (id int);

@@ -74,6 +74,20 @@ TABLE watch_triggers;
 SELECT unwatch_table('sale_5');
 DROP TABLE sale, sale_1, sale_3, sale_4;
 
+-- Two watches that meet on one partition are told apart, also where the one was restored from a dump, and its id there is the partition's OID here.
+CREATE TABLE sale (id int, day int) PARTITION BY RANGE (day);
+CREATE TABLE sale_1 PARTITION OF sale FOR VALUES FROM (10) TO (20);
+DO $$ BEGIN
+    EXECUTE (SELECT string_agg(format('CREATE TRIGGER cache_ext_watch_%1$s_statement AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON %2$s FOR EACH STATEMENT
+        EXECUTE FUNCTION cache_ext_internal.%3$s(%1$L, %4$L, %4$L, %4$L, %4$L, %5$L)', 'sale_1'::regclass::oid, restored, function, '', 'all'), '; ')
+        FROM (VALUES ('sale', 'watched_table_changed'), ('sale_1', 'watched_member_changed')) v (restored, function));
+END $$;
+TABLE watch_triggers;
+SELECT watch_table('sale_1', '{other}');
+CALL run('INSERT INTO sale_1 VALUES (1, 10)');
+TABLE watch_triggers;
+DROP TABLE sale;
+
 -- Whoever owns the table makes its partitions, also where ordinary triggers do not fire.
 CREATE ROLE cache_sales;
 GRANT CREATE ON SCHEMA public TO cache_sales;
@@ -123,6 +137,26 @@ SELECT unwatch_table('base');
 TABLE watch_triggers;
 DROP TABLE base, child, adopted, passing;
 
+-- A child that is watched alone: what is done to its parent is done to its rows. A column can be renamed by other names of the command, too.
+CREATE TABLE base (id int);
+CREATE TABLE child (more text) INHERITS (base);
+SELECT watch_table('child', ARRAY['all', 'p:{id}']);
+CALL run('ALTER TABLE base ADD COLUMN new int DEFAULT 3');
+CALL run('ALTER TABLE base ALTER COLUMN new TYPE text');
+CREATE PROCEDURE renaming(command text) LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE command || ' RENAME COLUMN id TO ident';
+EXCEPTION WHEN dependent_objects_still_exist OR wrong_object_type THEN
+    RAISE WARNING 'refused';
+END
+$$;
+CALL renaming('ALTER TABLE base');
+CALL renaming('ALTER VIEW base');
+CALL renaming('ALTER MATERIALIZED VIEW base');
+CALL renaming('ALTER FOREIGN TABLE base');
+DROP PROCEDURE renaming;
+DROP TABLE base, child;
+
 -- With a condition.
 CREATE TABLE sale (id int, day int) PARTITION BY RANGE (day);
 CREATE TABLE sale_1 PARTITION OF sale FOR VALUES FROM (10) TO (20);
@@ -142,6 +176,11 @@ CREATE FOREIGN DATA WRAPPER nowhere;
 CREATE SERVER nowhere FOREIGN DATA WRAPPER nowhere;
 CREATE FOREIGN TABLE sale_3 PARTITION OF sale FOR VALUES FROM (30) TO (40) SERVER nowhere;
 SELECT watch_table('sale', ARRAY['p:{id}']);
+CALL run('CREATE TABLE sale_4 PARTITION OF sale FOR VALUES FROM (40) TO (50)');
+-- It may have rows already.
+CALL run('CREATE FOREIGN TABLE sale_4_1 PARTITION OF sale FOR VALUES FROM (50) TO (60) SERVER nowhere');
+DROP TABLE sale_4;
+DROP FOREIGN TABLE sale_4_1;
 CREATE FOREIGN TABLE sale_3 PARTITION OF sale FOR VALUES FROM (30) TO (40) SERVER nowhere;
 TABLE watch_triggers;
 SELECT watch_table('sale', ARRAY['p:{id}'], 'new.day % 2 = 0');
