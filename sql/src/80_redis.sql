@@ -144,6 +144,7 @@ RETURNS jsonb LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET sea
 DECLARE
     setting record;
     parts record;
+    shown_url text;
     old_place text;
     new_place text;
 BEGIN
@@ -157,6 +158,15 @@ BEGIN
 
     -- Of two who change them at the same time one comes after the other, and forgets the secrets that the other has set for another place.
     LOCK TABLE cache_ext_internal.redis_settings IN SHARE ROW EXCLUSIVE MODE;
+    -- What get_redis_settings shows may be given back: a masked secret stays what it is.
+    shown_url := cache_ext_internal.redis_settings_in_force() ->> 'redis_url';
+    IF shown_url LIKE '%***%' AND p_settings ->> 'redis_url' = shown_url THEN
+        p_settings := p_settings - 'redis_url';
+    END IF;
+    IF p_settings ->> 'redis_token' = '***' THEN
+        p_settings := p_settings - 'redis_token';
+    END IF;
+
     IF p_settings ? 'redis_url' THEN
         SELECT p.place INTO old_place
         FROM cache_ext_internal.redis_settings s, cache_ext_internal.redis_url_parts(s.value) p WHERE s.name = 'redis_url';
@@ -164,6 +174,10 @@ BEGIN
         IF p_settings ->> 'redis_url' IS NOT NULL THEN
             SELECT * INTO parts FROM cache_ext_internal.redis_url_parts(p_settings ->> 'redis_url');
             new_place := parts.place;
+            IF new_place IS DISTINCT FROM old_place AND '***' IN (parts.password, parts.sentinel_password) THEN
+                RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'invalid value for Redis setting "redis_url"',
+                    DETAIL = 'The password is masked, and none is set here for that place.';
+            END IF;
             INSERT INTO cache_ext_internal.redis_settings VALUES ('redis_url', parts.url);
         END IF;
         -- Secrets go nowhere but where they were meant for.
@@ -176,7 +190,7 @@ BEGIN
             FROM (VALUES ('user', parts.user_name, parts.password), ('password', parts.password, parts.password),
                          ('sentinel_user', parts.sentinel_user, parts.sentinel_password),
                          ('sentinel_password', parts.sentinel_password, parts.sentinel_password)) v (name, value, password)
-            WHERE v.password <> ''
+            WHERE v.password NOT IN ('', '***')
             ON CONFLICT (name) DO UPDATE SET value = excluded.value;
         END IF;
     END IF;

@@ -111,6 +111,18 @@ void check_value(const Known& known, const std::string& value, const std::string
     }
 }
 
+/// As it stands in a list.
+std::string as_item(const std::string& text) {
+    const bool is_plain = std::none_of(text.begin(), text.end(), [](char c) {
+        return c == ',' || c == '"' || static_cast<unsigned char>(c) <= ' ';
+    });
+    if (is_plain) return text;
+    std::string item = "\"";
+    for (const char c : text)
+        item.append(c == '"' ? 2 : 1, c);
+    return item + "\"";
+}
+
 std::string describe(const pg::RedisSettings& s) {
     std::string json = "{";
     const auto name = [&json](const char* text) {
@@ -144,7 +156,7 @@ std::string describe(const pg::RedisSettings& s) {
     text("redis_prefix", s.prefix);
     std::string namespaces;
     for (const std::string& each : s.namespaces)
-        namespaces += (namespaces.empty() ? "" : ",") + each;
+        namespaces += (namespaces.empty() ? "" : ",") + as_item(each);
     text("redis_namespaces", namespaces);
     text("redis_channel", s.channel);
     text("redis_stream", s.stream);

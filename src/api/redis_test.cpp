@@ -3,6 +3,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "pg/guard.hpp"
@@ -24,6 +25,8 @@ using redis::State;
 using redis::TimePoint;
 using std::chrono::steady_clock;
 
+constexpr std::string_view kMask = "***";
+
 struct Outcome {
     bool success = false;
     std::string message;
@@ -43,6 +46,10 @@ void apply(pg::RedisSettings& settings, const std::optional<std::string>& url,
         redis::ParsedUrl parsed = redis::parse_url(*url);
         if (!parsed.url)
             throw pg::Error(ERRCODE_INVALID_PARAMETER_VALUE, "invalid address of Redis", parsed.error);
+        // As get_redis_settings shows it.
+        for (std::string* each : {&parsed.url->password, &parsed.url->sentinel_password}) {
+            if (*each == kMask) each->clear();
+        }
         const bool is_known = settings.url && redis::same_place(*parsed.url, *settings.url);
         if (is_known && parsed.url->password.empty() &&
             (parsed.url->user.empty() || parsed.url->user == settings.url->user)) {
@@ -56,7 +63,7 @@ void apply(pg::RedisSettings& settings, const std::optional<std::string>& url,
         if (!is_known) settings.token.clear();
         settings.url = std::move(parsed.url);
     }
-    if (token) settings.token = std::move(*token);
+    if (token && *token != kMask) settings.token = std::move(*token);
 }
 
 redis::Options options_of(const pg::RedisSettings& settings) {

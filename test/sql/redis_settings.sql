@@ -93,6 +93,16 @@ SELECT update_redis_settings('{"redis_token": "newest"}') ->> 'redis_token' AS t
 SELECT update_redis_settings('{"redis_token": null}') ->> 'redis_token' AS token;
 SELECT * FROM secrets();
 
+-- What is shown may be given back, as a whole, as who edits settings does; and be tried.
+SELECT update_redis_settings('{"redis_url": "redis://app:eighth@127.0.0.1:1/2", "redis_token": "ninth", "redis_namespaces": "auth:,\"db \"\"query:\""}') ->> 'redis_namespaces' AS namespaces;
+SELECT update_redis_settings(get_redis_settings()) = get_redis_settings() AS same;
+SELECT update_redis_settings('{"redis_url": "redis://app:***@127.0.0.1:1/3"}') ->> 'redis_url' AS url;
+SELECT * FROM secrets();
+SELECT success, message FROM test_redis_connection(get_redis_settings() ->> 'redis_url', get_redis_settings() ->> 'redis_token');
+-- At another place there is nothing behind the mask.
+SELECT update_redis_settings('{"redis_url": "redis://app:***@127.0.0.1:2/3"}') ->> 'redis_url' AS url;
+SELECT update_redis_settings('{"redis_url": null, "redis_token": null, "redis_namespaces": null}') ->> 'redis_url' AS url;
+
 -- Null takes the configuration again.
 SELECT update_redis_settings((SELECT jsonb_object_agg(key, NULL::jsonb) FROM jsonb_each(get_redis_settings()))) = get_redis_settings() AS applied;
 SELECT * FROM settings();
