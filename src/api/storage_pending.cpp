@@ -70,7 +70,7 @@ bool has_memory(Level& level) noexcept {
 void add(Level& level, const Share& share, int sign, CommandId command) noexcept {
     if (!share.owned) return;
     if (!has_memory(level) ||
-        !level.sums.add(share.owner, share.bucket, int128{sign} * share.bytes, sign, command, command))
+        !level.sums.add(share.owner, share.bucket_key, int128{sign} * share.bytes, sign, command, command))
         level.lost = true;
 }
 
