@@ -102,13 +102,6 @@ void insert_marks(const StorageTables& tables, const std::string_view* owners, i
 /// The book's place of this database.
 std::int32_t own_place() noexcept { return pg::region().storage().place(MyDatabaseId); }
 
-/// The last resort: whoever sees this transaction adds up the table.
-void lose_transaction() {
-    if (!pg::attached()) return;
-    pg::region().storage().note_lost(own_place(), U64FromFullTransactionId(GetTopFullTransactionId()));
-    want_storage_worker();
-}
-
 const StorageTables& known_tables() {
     const StorageTables& tables = storage_tables();
     if (tables.unknown)
@@ -127,7 +120,7 @@ void mark(const std::string_view* owners, int count, const char* reason) {
         want_storage_worker();
         return;
     }
-    lose_transaction();
+    lose_storage_transaction();
     ereport(WARNING,
             (errcode(error->sqlerrcode),
              errmsg("could not note that the storage usage has to be recomputed: %s", error->message),
@@ -170,6 +163,31 @@ void write_storage_deltas(const StorageSums& sums) {
 
 void want_storage_worker() noexcept {
     if (pg::attached() && pg::region().storage().want(own_place())) worker::wake_for_storage();
+}
+
+void lose_storage_transaction() {
+    if (!pg::attached()) return;
+    pg::region().storage().note_lost(own_place(), U64FromFullTransactionId(GetTopFullTransactionId()));
+    want_storage_worker();
+}
+
+void remind_of_storage(const StorageTables& tables, const BucketSum* const* sums, int count) {
+    ErrorData* error = pg::attempt([=, &tables] {
+        pg::OwnRows table = pg::OwnRows::open(tables.deltas.table);
+        Row row = Row::make(table.description()->natts);
+        row.set(SumColumn::kBytes, Int64GetDatum(0));
+        row.set(SumColumn::kFiles, Int64GetDatum(0));
+        // Nothing has changed since whenever it did.
+        row.set(SumColumn::kChangedAt, TimestampTzGetDatum(0));
+        for (int i = 0; i < count; ++i) {
+            row.set(SumColumn::kOwner, text_datum(sums[i]->owner()));
+            row.set(SumColumn::kBucket, text_datum(sums[i]->bucket()));
+            insert(table, row);
+        }
+        table.close();
+    });
+    // It is behind until the owner stores something again.
+    if (error != nullptr) FreeErrorData(error);
 }
 
 void write_storage_mark(const std::string_view* owner, const char* reason) {

@@ -80,6 +80,9 @@ Total total_of(const StorageSums& sums) {
 /// Under which reads of a user's usage are counted.
 std::uint64_t read_hash(std::string_view user) noexcept { return core::hash_bytes(user, MyDatabaseId); }
 
+/// Whose usage is asked for, as it is kept under.
+std::string_view asked_user(FunctionCallInfo fcinfo) { return storage_key(user_argument(fcinfo, 0)); }
+
 void require_user(std::string_view user) {
     if (user.empty()) (void)calling_user();
 }
@@ -97,7 +100,7 @@ void mend(const StorageTables& tables, std::string_view owner, const Usage& usag
 }  // namespace
 
 CACHE_EXT_FUNCTION(get_user_storage_usage) {
-    const std::string_view user = user_argument(fcinfo, 0);
+    const std::string_view user = asked_user(fcinfo);
     require_user(user);
     const StorageTables tables = lock_storage_objects();
     const Usage usage = read_storage_usage(tables, user);
@@ -116,7 +119,7 @@ CACHE_EXT_FUNCTION(get_user_storage_usage) {
 
 CACHE_EXT_FUNCTION(refresh_storage_usage_cache) {
     PreventCommandIfReadOnly("refresh_storage_usage_cache()");
-    const std::string_view user = user_argument(fcinfo, 0);
+    const std::string_view user = asked_user(fcinfo);
     const StorageTables tables = lock_storage_objects();
     const std::string_view* owner = user.empty() ? nullptr : &user;
     // Where that cannot be done now, whoever can does it.
@@ -127,14 +130,14 @@ CACHE_EXT_FUNCTION(refresh_storage_usage_cache) {
 
 CACHE_EXT_FUNCTION(invalidate_storage_usage_cache) {
     PreventCommandIfReadOnly("invalidate_storage_usage_cache()");
-    const std::string_view user = user_argument(fcinfo, 0);
+    const std::string_view user = asked_user(fcinfo);
     (void)lock_storage_objects();
     write_storage_mark(user.empty() ? nullptr : &user, "invalidate_storage_usage_cache");
     PG_RETURN_VOID();
 }
 
 CACHE_EXT_FUNCTION(get_storage_cache_stats) {
-    const std::string_view user = user_argument(fcinfo, 0);
+    const std::string_view user = asked_user(fcinfo);
     require_user(user);
     const StorageTables tables = lock_storage_objects();
     const StoredUsage stored = read_stored_usage(tables, user);

@@ -154,7 +154,8 @@ bool may_change_by_itself(Oid objects) {
     pg::Trackability policies;
     pg::look_at_policies(objects, policies);
     return !policies.complete || policies.has(pg::Obstacle::kTime) || policies.has(pg::Obstacle::kVolatile) ||
-           policies.has(pg::Obstacle::kSetting) || policies.has(pg::Obstacle::kServerState);
+           policies.has(pg::Obstacle::kSetting) || policies.has(pg::Obstacle::kServerState) ||
+           policies.has(pg::Obstacle::kNotAnalyzed);
 }
 
 Datum compute_packed(void* context) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "api/storage_caller.hpp"
+#include "api/storage_deltas.hpp"
 #include "pg/subtransaction.hpp"
 #include "worker/own_table.hpp"
 
@@ -13,8 +14,10 @@ extern "C" {
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "storage/lmgr.h"
+#include "storage/proc.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
 }
@@ -56,38 +59,113 @@ void add_user(Rows& rows, const BucketSum* const* begin, const BucketSum* const*
     ++rows.count;
 }
 
-/// What is written into the table, and where: all of it, or one user after the other.
+/// What is written into the table: all of it, or one user after the other.
 struct Writing {
     Datum arrays[4];
     int only;  ///< the number of a row, from 1; 0: all
-    bool all;
 };
+
+/// Rows that are there are changed without a look at what else the table wants of new ones.
+constexpr char kUpdate[] =
+    "UPDATE %s AS s SET total_bytes = u.y, file_count = u.f, buckets = u.b::jsonb, last_calculated_at = "
+    "clock_timestamp()"
+    " FROM unnest($1, $2, $3, $4) WITH ORDINALITY u (o, y, f, b, n) WHERE s.user_id = u.o::uuid AND ($5 = 0 "
+    "OR u.n = $5)";
+constexpr char kInsert[] =
+    "INSERT INTO %s AS s (user_id, total_bytes, file_count, buckets, last_calculated_at)"
+    " SELECT u.o::uuid, u.y, u.f, u.b::jsonb, clock_timestamp()"
+    " FROM unnest($1, $2, $3, $4) WITH ORDINALITY u (o, y, f, b, n)"
+    " WHERE ($5 = 0 OR u.n = $5) AND NOT EXISTS (SELECT FROM %s t WHERE t.user_id = u.o::uuid)"
+    " ON CONFLICT (user_id) DO UPDATE SET total_bytes = excluded.total_bytes,"
+    " file_count = excluded.file_count, buckets = excluded.buckets,"
+    " last_calculated_at = excluded.last_calculated_at";
+constexpr char kEmpty[] =
+    "UPDATE %s AS s SET total_bytes = 0, file_count = 0, buckets = '{}', last_calculated_at = "
+    "clock_timestamp()"
+    " WHERE (s.total_bytes <> 0 OR s.file_count <> 0) AND s.user_id <> ALL ($1::uuid[])";
+
+/// So long is waited for somebody's lock, in milliseconds: users who read wait, too.
+constexpr int kMostWait = 100;
+/// After so many that were locked the others are not tried.
+constexpr int kMostLocked = 4;
+
+void bound_waits() {
+    if (LockTimeout == 0 || LockTimeout > kMostWait)
+        (void)set_config_option("lock_timeout", psprintf("%d", kMostWait), PGC_USERSET, PGC_S_SESSION,
+                                GUC_ACTION_SAVE, true, 0, false);
+}
+
+/// `before`: what stands before each statement.
+void execute(const char* before, const char* statement, const char* table, const Writing& w) {
+    Oid types[] = {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT4OID};
+    Datum values[] = {w.arrays[0], w.arrays[1], w.arrays[2], w.arrays[3], Int32GetDatum(w.only)};
+    // Formats name the table once or twice.
+    StringInfoData sql;
+    initStringInfo(&sql);
+    appendStringInfoString(&sql, before);
+    for (const char* at = statement; *at != '\0'; ++at) {
+        if (at[0] == '%' && at[1] == 's') {
+            appendStringInfoString(&sql, table);
+            ++at;
+        } else {
+            appendStringInfoChar(&sql, *at);
+        }
+    }
+    worker::execute_write(sql.data, 5, types, values);
+}
 
 void write_rows(const char* table, const void* context) {
     const Writing& w = *static_cast<const Writing*>(context);
-    Oid types[] = {TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT4OID};
-    Datum values[] = {w.arrays[0], w.arrays[1], w.arrays[2], w.arrays[3], Int32GetDatum(w.only)};
-    worker::execute_write(
-        psprintf("INSERT INTO %s AS s (user_id, total_bytes, file_count, buckets, last_calculated_at)"
-                 " SELECT o::uuid, y, f, b::jsonb, clock_timestamp()"
-                 " FROM unnest($1, $2, $3, $4) WITH ORDINALITY u (o, y, f, b, n) WHERE $5 = 0 OR n = $5"
-                 " ON CONFLICT (user_id) DO UPDATE SET total_bytes = excluded.total_bytes,"
-                 " file_count = excluded.file_count, buckets = excluded.buckets,"
-                 " last_calculated_at = excluded.last_calculated_at",
-                 table),
-        5, types, values);
-    if (!w.all) return;
-    worker::execute_write(
-        psprintf("UPDATE %s SET total_bytes = 0, file_count = 0, buckets = '{}', last_calculated_at = "
-                 "clock_timestamp()"
-                 " WHERE (total_bytes <> 0 OR file_count <> 0) AND user_id <> ALL ($1::uuid[])",
-                 table),
-        1, types, values);
+    bound_waits();
+    execute("", kUpdate, table, w);
+    execute("", kInsert, table, w);
+}
+
+void empty_others(const char* table, const void* context) {
+    bound_waits();
+    execute("", kEmpty, table, *static_cast<const Writing*>(context));
 }
 
 /// Null: it is written.
-ErrorData* try_to_write(Oid table, const Writing& writing) {
-    return pg::attempt([&] { worker::write_as_owner(table, write_rows, &writing); });
+ErrorData* try_to_write(Oid table, worker::WriteTable write, const Writing& writing) {
+    return pg::attempt([&] { worker::write_as_owner(table, write, &writing); });
+}
+
+bool is_locked(const ErrorData& error) noexcept { return error.sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE; }
+bool is_not_taken(const ErrorData& error) noexcept {
+    return ERRCODE_TO_CATEGORY(error.sqlerrcode) == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION;
+}
+/// Whether the table may take another row although it has not taken this one.
+bool is_of_a_row(const ErrorData& error) noexcept {
+    return is_locked(error) || is_not_taken(error) ||
+           ERRCODE_TO_CATEGORY(error.sqlerrcode) == ERRCODE_DATA_EXCEPTION;
+}
+
+void warn(const StorageTables& tables, const ErrorData& error) {
+    ereport(WARNING, (errcode(error.sqlerrcode),
+                      errmsg("could not write to \"%s\": %s", NameStr(tables.usage_table), error.message)));
+}
+
+/// Writes what could not be written all at once. `each` is a sum of each of the users.
+void write_one_by_one(const StorageTables& tables, Oid table, Writing writing, const BucketSum** each,
+                      int count) {
+    int locked = 0;
+    bool has_warned = false;
+    for (int i = 0; i < count; ++i) {
+        writing.only = i + 1;
+        if (locked < kMostLocked) {
+            ErrorData* error = try_to_write(table, write_rows, writing);
+            if (error == nullptr || is_not_taken(*error)) continue;
+            if (!is_locked(*error)) {
+                if (!has_warned) warn(tables, *error);
+                has_warned = true;
+                if (!is_of_a_row(*error)) return;
+                continue;
+            }
+        }
+        each[locked++] = each[i];
+    }
+    if (locked > 0) remind_of_storage(tables, each, locked);
 }
 
 }  // namespace
@@ -139,24 +217,36 @@ void mirror_storage_usage(const StorageTables& tables, const StorageSums& usage,
         while (i < count && sums[i]->owner() == sums[first]->owner())
             ++i;
         add_user(rows, sums + first, sums + i);
+        sums[rows.count - 1] = sums[first];
     }
     if (rows.count == 0 && !all) return;
 
     const auto array = [](ArrayBuildState* built) { return makeArrayResult(built, CurrentMemoryContext); };
-    Writing writing{{array(rows.users), array(rows.bytes), array(rows.files), array(rows.buckets)}, 0, all};
-    ErrorData* error = try_to_write(table, writing);
-    for (int i = 1; i <= rows.count && error != nullptr; ++i) {
-        if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION) {
-            ereport(WARNING,
-                    (errcode(error->sqlerrcode),
-                     errmsg("could not write to \"%s\": %s", NameStr(tables.usage_table), error->message)));
-            return;
-        }
-        // One of them is of a user who is gone.
-        writing.only = i;
-        writing.all = all && i == 1;
-        if (ErrorData* again = try_to_write(table, writing); again != nullptr) error = again;
+    const Writing writing{{array(rows.users), array(rows.bytes), array(rows.files), array(rows.buckets)}, 0};
+    ErrorData* error = try_to_write(table, write_rows, writing);
+    if (error != nullptr && !is_of_a_row(*error)) {
+        warn(tables, *error);
+        return;
     }
+    if (error != nullptr) write_one_by_one(tables, table, writing, sums, rows.count);
+    if (!all) return;
+    error = try_to_write(table, empty_others, writing);
+    if (error != nullptr && !is_of_a_row(*error)) warn(tables, *error);
+}
+
+ErrorData* try_storage_mirror(Oid table) {
+    return pg::attempt([=] {
+        worker::write_as_owner(
+            table,
+            [](const char* name, const void* /*context*/) {
+                const auto none = [](Oid type) { return PointerGetDatum(construct_empty_array(type)); };
+                const Writing nothing{{none(TEXTOID), none(INT8OID), none(INT8OID), none(TEXTOID)}, 0};
+                // Planned only: triggers for statements fire for those, too, that find no row.
+                for (const char* statement : {kUpdate, kInsert, kEmpty})
+                    execute("EXPLAIN ", statement, name, nothing);
+            },
+            nullptr);
+    });
 }
 
 }  // namespace cache_ext::api

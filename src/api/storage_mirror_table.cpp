@@ -1,5 +1,6 @@
 #include "api/storage_mirror_table.hpp"
 
+#include "api/storage_mirror.hpp"
 #include "pg/space.hpp"
 
 extern "C" {
@@ -44,7 +45,13 @@ bool has_role(const char* name) { return OidIsValid(get_role_oid(name, true)); }
 
 /// The application's table.
 Oid find_table() {
-    if (const Oid visible = RelnameGetRelid(kTable); OidIsValid(visible)) return visible;
+    const List* path = fetch_search_path(false);
+    for (int i = 0; i < list_length(path); ++i) {
+        // Not one that goes with the session.
+        if (isAnyTempNamespace(list_nth_oid(path, i))) continue;
+        if (const Oid visible = get_relname_relid(kTable, list_nth_oid(path, i)); OidIsValid(visible))
+            return visible;
+    }
     for (const Oid schema : {get_namespace_oid("public", true), pg::current_space().schema}) {
         if (!OidIsValid(schema)) continue;
         if (const Oid table = get_relname_relid(kTable, schema); OidIsValid(table)) return table;
@@ -111,6 +118,19 @@ void make_table(const char* table) {
     }
 }
 
+/// A column that a new row of ours would lack; null: there is none.
+const char* column_to_be_filled(Oid table) {
+    const char* sql = psprintf(
+        "SELECT a.attname FROM pg_catalog.pg_attribute a WHERE a.attrelid = %u AND a.attnum > 0"
+        " AND NOT a.attisdropped AND a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''"
+        " AND a.attname NOT IN ('user_id', 'total_bytes', 'file_count', 'buckets', 'last_calculated_at')"
+        " ORDER BY a.attnum",
+        table);
+    if (const int result = SPI_execute(sql, false, 1); result < 0)
+        elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(result));
+    return SPI_processed == 0 ? nullptr : SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+}
+
 /// A table of the application's keeps all that it has.
 void adopt_table(Oid oid, const char* table) {
     Relation relation = relation_open(oid, AccessShareLock);
@@ -120,10 +140,11 @@ void adopt_table(Oid oid, const char* table) {
     const AttrNumber user = get_attnum(oid, "user_id");
     const bool fits =
         kind == RELKIND_RELATION && user != InvalidAttrNumber && get_atttype(oid, user) == UUIDOID &&
-        ask(psprintf("SELECT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = %u AND"
-                     " i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indnkeyatts = 1"
-                     " AND i.indkey[0] = %d)",
-                     oid, user));
+        ask(psprintf(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = %u AND"
+            " i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL AND i.indnkeyatts = 1"
+            " AND i.indkey[0] = %d)",
+            oid, user));
     if (!fits) {
         ereport(ERROR,
                 (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("%s cannot be used for the storage usage", table),
@@ -133,6 +154,16 @@ void adopt_table(Oid oid, const char* table) {
     for (const Column& column : kColumns) {
         if (get_attnum(oid, column.name) == InvalidAttrNumber)
             execute(psprintf("ALTER TABLE %s ADD COLUMN %s %s", table, column.name, column.definition));
+    }
+    if (const ErrorData* error = try_storage_mirror(oid); error != nullptr) {
+        ereport(ERROR,
+                (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("%s cannot be used for the storage usage", table),
+                 errdetail("It could not be written to: %s", error->message),
+                 errhint("Rename it, or give its columns the types that they have where there is none.")));
+    }
+    if (const char* column = column_to_be_filled(oid); column != nullptr) {
+        ereport(NOTICE, (errmsg("users without a row in %s will be given none", table),
+                         errdetail("A new row needs a value for column \"%s\".", column)));
     }
     if (!has_security) {
         ereport(NOTICE, (errmsg("row security of %s is off", table),

@@ -70,7 +70,7 @@ bool has_memory(Level& level) noexcept {
 void add(Level& level, const Share& share, int sign, CommandId command) noexcept {
     if (!share.owned) return;
     if (!has_memory(level) ||
-        !level.sums.add(share.owner, share.bucket, int128{sign} * share.bytes, sign, command, command))
+        !level.sums.add(share.owner, share.bucket_key, int128{sign} * share.bytes, sign, command, command))
         level.lost = true;
 }
 
@@ -78,6 +78,8 @@ void add(Level& level, const Share& share, int sign, CommandId command) noexcept
 void write_down(Level& level) {
     if (level.lost || state.lost) {
         write_storage_mark(nullptr, "rows that could not be counted");
+        // Who has an older snapshot sees the table as it is now, but not the mark.
+        if (level.truncated) lose_storage_transaction();
     } else {
         write_storage_deltas(level.sums);
     }

@@ -2,11 +2,13 @@
 
 #include <charconv>
 
+#include "core/hash.hpp"
 #include "pg/guard.hpp"
 
 extern "C" {
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
@@ -97,6 +99,25 @@ std::int64_t size_of(Jsonb* metadata) {
 
 }  // namespace
 
+std::string_view storage_key(std::string_view text) {
+    // Two of them fit a row of a B-tree index.
+    constexpr std::size_t kMostBytes = 1000;
+    constexpr std::size_t kHashBytes = 33;
+    if (text.size() <= kMostBytes) return text;
+    const auto most = static_cast<int>(kMostBytes - kHashBytes);
+    const auto kept =
+        static_cast<std::size_t>(pg_mbcliplen(text.data(), static_cast<int>(text.size()), most));
+    auto* key = static_cast<char*>(palloc(kept + kHashBytes));
+    char* end = std::copy(text.data(), text.data() + kept, key);
+    *end++ = '#';
+    for (const std::uint64_t seed : {0, 1}) {
+        const std::uint64_t hash = core::hash_bytes(text, seed);
+        for (int shift = 60; shift >= 0; shift -= 4)
+            *end++ = "0123456789abcdef"[hash >> shift & 15];
+    }
+    return {key, kept + kHashBytes};
+}
+
 bool find_shape(TupleDesc row, ObjectShape& shape, const char*& fault) {
     fault = nullptr;
     if (!require(row, "bucket_id", TEXTOID, shape.bucket_id, fault) ||
@@ -111,14 +132,14 @@ bool find_shape(TupleDesc row, ObjectShape& shape, const char*& fault) {
 }
 
 Share share_of(const ObjectShape& shape, TupleTableSlot* row) {
-    Share share{false, {}, {}, {}, 0};
+    Share share{false, {}, {}, {}, {}, 0};
     bool is_null = true;
     const auto take_owner = [&](AttrNumber column, bool is_uuid) {
         if (column == InvalidAttrNumber || share.owned) return;
         const Datum value = slot_getattr(row, column, &is_null);
         if (is_null) return;
         share.owned = true;
-        share.owner = is_uuid ? uuid_text(value) : text_view(value);
+        share.owner = is_uuid ? uuid_text(value) : storage_key(text_view(value));
     };
     take_owner(shape.owner_id, shape.owner_id_is_uuid);
     take_owner(shape.owner, shape.owner_is_uuid);
@@ -126,6 +147,7 @@ Share share_of(const ObjectShape& shape, TupleTableSlot* row) {
         share.bucket = text_view(bucket);
     if (const Datum name = slot_getattr(row, shape.name, &is_null); !is_null) share.name = text_view(name);
     if (!share.owned) return share;
+    share.bucket_key = storage_key(share.bucket);
     if (const Datum metadata = slot_getattr(row, shape.metadata, &is_null); !is_null)
         share.bytes = size_of(DatumGetJsonbP(metadata));
     return share;

@@ -31,12 +31,16 @@ bool find_shape(TupleDesc row, ObjectShape& shape, const char*& fault);
 
 /// What one object adds to the usage, and where it lies. Texts point into the row, or into memory of the current context.
 struct Share {
-    bool owned;  ///< false: it is nobody's, and counts for nobody
-    std::string_view owner;
+    bool owned;              ///< false: it is nobody's, and counts for nobody
+    std::string_view owner;  ///< as storage_key() has it
     std::string_view bucket;
     std::string_view name;
+    std::string_view bucket_key;  ///< the bucket likewise; of what is owned
     std::int64_t bytes;
 };
+
+/// What stands for an owner or a bucket where usage is kept: itself, or of one that is longer than an index has room for, its beginning and a hash.
+std::string_view storage_key(std::string_view text);
 
 /// Of a row of the table. Values that are stored elsewhere are fetched, which may raise; otherwise nothing but memory is taken.
 Share share_of(const ObjectShape& shape, TupleTableSlot* row);

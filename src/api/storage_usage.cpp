@@ -182,7 +182,7 @@ void add_up_objects(const StorageTables& tables, const std::string_view* owner, 
         MemoryContext before = MemoryContextSwitchTo(scratch);
         const Share share = share_of(tables.shape, row);
         if (share.owned && (owner == nullptr || share.owner == *owner))
-            add_or_raise(sums, share.owner, share.bucket, share.bytes, 1);
+            add_or_raise(sums, share.owner, share.bucket_key, share.bytes, 1);
         MemoryContextSwitchTo(before);
         MemoryContextReset(scratch);
     }

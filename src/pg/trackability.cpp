@@ -1,5 +1,6 @@
 #include "pg/trackability.hpp"
 
+#include "pg/body_names.hpp"
 #include "pg/compat.hpp"
 #include "pg/environment.hpp"
 #include "pg/settings.hpp"
@@ -17,6 +18,7 @@ extern "C" {
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "commands/proclang.h"
 #include "executor/functions.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/primnodes.h"
@@ -27,6 +29,7 @@ extern "C" {
 #include "tcop/tcopprot.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/catcache.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -52,6 +55,7 @@ struct Seen {
 struct Walk {
     Trackability* out;
     int depth;
+    bool guesses;  ///< bodies in PL/pgSQL are gone through for names: what bears one of them counts as used
     Seen functions;
     Seen relations;
 };
@@ -159,13 +163,8 @@ Obstacle obstacle_of_builtin(const char* name, char volatility) {
     return Obstacle::kNone;
 }
 
-/// What is known of a setting that is read by name: those that tell callers apart are part of who calls.
-Obstacle obstacle_of_setting(const List* arguments) {
-    const auto* first = static_cast<const Node*>(linitial(arguments));
-    if (!IsA(first, Const)) return Obstacle::kSetting;
-    const auto* name = reinterpret_cast<const Const*>(first);
-    if (name->constisnull) return Obstacle::kNone;
-    const char* setting = text_to_cstring(DatumGetTextPP(name->constvalue));
+/// What is known of a setting: those that tell callers apart are part of who calls.
+Obstacle obstacle_of_setting(const char* setting) {
     if (starts_with(setting, "request.jwt.claim")) return Obstacle::kIdentity;
     List* names = NIL;
     if (settings::scope_settings != nullptr &&
@@ -176,6 +175,14 @@ Obstacle obstacle_of_setting(const List* arguments) {
         }
     }
     return Obstacle::kSetting;
+}
+
+Obstacle obstacle_of_setting(const List* arguments) {
+    const auto* first = static_cast<const Node*>(linitial(arguments));
+    if (!IsA(first, Const)) return Obstacle::kSetting;
+    const auto* name = reinterpret_cast<const Const*>(first);
+    if (name->constisnull) return Obstacle::kNone;
+    return obstacle_of_setting(text_to_cstring(DatumGetTextPP(name->constvalue)));
 }
 
 /// The search_path that a function sets; null: it sets none.
@@ -257,6 +264,86 @@ void walk_aggregate(Oid function, Walk& w) {
     }
 }
 
+// --- bodies that nobody can analyze ---------------------------------------------------------------------
+
+/// Every function of that name, in whatever schema.
+void look_at_namesakes(const char* name, Walk& w) {
+    CatCList* all = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum(name));
+    const int count = all->n_members;
+    Oid* functions = static_cast<Oid*>(palloc(static_cast<Size>(count + 1) * sizeof(Oid)));
+    for (int i = 0; i < count; ++i)
+        functions[i] = reinterpret_cast<Form_pg_proc>(GETSTRUCT(&all->members[i]->tuple))->oid;
+    ReleaseCatCacheList(all);
+    for (int i = 0; i < count; ++i)
+        look_at(functions[i], w);
+}
+
+/// Every view of that name, and every table with row security. Others hold rows and nothing else.
+void look_at_relations_named(const char* name, Walk& w) {
+    CatCList* all = SearchSysCacheList1(RELNAMENSP, CStringGetDatum(name));
+    const int count = all->n_members;
+    Oid* relations = static_cast<Oid*>(palloc(static_cast<Size>(count + 1) * sizeof(Oid)));
+    int kept = 0;
+    for (int i = 0; i < count; ++i) {
+        const auto* row = reinterpret_cast<Form_pg_class>(GETSTRUCT(&all->members[i]->tuple));
+        if (row->relkind == RELKIND_VIEW || row->relrowsecurity || row->relispartition)
+            relations[kept++] = row->oid;
+    }
+    ReleaseCatCacheList(all);
+    for (int i = 0; i < kept; ++i) {
+        // It may be another's altogether: nobody waits for that.
+        if (ConditionalLockRelationOid(relations[i], AccessShareLock)) {
+            if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relations[i])))
+                look_at_relation(relations[i], w);
+        } else {
+            w.out->complete = false;
+        }
+    }
+}
+
+void look_at_name(const BodyName& word, Oid function, Walk& w) {
+    static constexpr const char* kTimes[] = {"current_date", "current_time", "current_timestamp", "localtime",
+                                             "localtimestamp"};
+    const auto is = [&](const char* other) { return std::strcmp(word.name, other) == 0; };
+    if (std::any_of(std::begin(kTimes), std::end(kTimes), is)) {
+        add_finding(w, Obstacle::kTime, InvalidOid);
+    } else if (is("execute") || is("show")) {
+        // A statement that is not there yet.
+        add_finding(w, Obstacle::kNotAnalyzed, function);
+    } else if (is("current_setting")) {
+        const auto bytes = word.literal.size();
+        const Obstacle obstacle = word.literal.data() == nullptr
+                                      ? Obstacle::kSetting
+                                      : obstacle_of_setting(pnstrdup(word.literal.data(), bytes));
+        add_finding(w, obstacle, F_CURRENT_SETTING_TEXT);
+    } else if (word.is_called) {
+        look_at_namesakes(word.name, w);
+    } else {
+        look_at_relations_named(word.name, w);
+    }
+}
+
+/// What a function in another language may depend on, if it is not declared to depend on nothing.
+void guess(Oid function, HeapTuple tuple, Walk& w) {
+    const auto* row = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple));
+    if (row->provolatile == PROVOLATILE_IMMUTABLE) return;
+    bool is_null = true;
+    const Datum source = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &is_null);
+    if (is_null || row->prolang != get_language_oid("plpgsql", true)) {
+        add_finding(w, Obstacle::kNotAnalyzed, function);
+        return;
+    }
+    if (w.depth >= kMaxDepth) {
+        w.out->complete = false;
+        return;
+    }
+    ++w.depth;
+    BodyNames names(text_to_cstring(DatumGetTextPP(source)));
+    for (BodyName name{}; names.next(name);)
+        look_at_name(name, function, w);
+    --w.depth;
+}
+
 void look_at_new(Oid function, HeapTuple tuple, Walk& w) {
     const auto* row = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple));
     if (row->prolang == INTERNALlanguageId || row->prolang == ClanguageId) {
@@ -274,6 +361,7 @@ void look_at_new(Oid function, HeapTuple tuple, Walk& w) {
     }
     if (row->prolang != SQLlanguageId) {
         add_finding(w, Obstacle::kNotLookedInto, function);
+        if (w.guesses) guess(function, tuple, w);
         return;
     }
     if (w.depth >= kMaxDepth) {
@@ -391,6 +479,7 @@ void look_at_policies(Oid table, Trackability& out) {
     out = {};
     Walk w{};
     w.out = &out;
+    w.guesses = true;
     is_new(w, w.relations, table);
     List* tables = list_make1_oid(table);
     if (get_rel_relispartition(table)) tables = list_concat(tables, get_partition_ancestors(table));

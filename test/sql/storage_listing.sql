@@ -146,6 +146,40 @@ SELECT listed('u1', 'a/');
 SET app.tenant = 'u1';
 SELECT listed('u1', 'a/');
 RESET app.tenant;
+-- Nor is what a function asks for that cannot be analyzed: itself, or by another that it calls or a view that it reads.
+CREATE FUNCTION tenant() RETURNS text LANGUAGE sql STABLE AS $$ SELECT current_setting('app.tenant', true) $$;
+CREATE VIEW tenants AS SELECT current_setting('app.tenant', true) AS id;
+CREATE FUNCTION seen(p_owner text) RETURNS boolean LANGUAGE plpgsql STABLE SECURITY DEFINER AS 'BEGIN END';
+CREATE PROCEDURE make_seen(p_body text) LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('CREATE OR REPLACE FUNCTION seen(p_owner text) RETURNS boolean LANGUAGE plpgsql STABLE SECURITY DEFINER AS %L',
+                   'BEGIN RETURN ' || p_body || '; END');
+END
+$$;
+CREATE FUNCTION listed_in(p_tenant text) RETURNS text LANGUAGE plpgsql SET app.tenant = 'none' AS $$
+BEGIN
+    PERFORM set_config('app.tenant', p_tenant, false);
+    RETURN listed('u1', 'a/');
+END
+$$;
+ALTER POLICY later ON storage.objects USING (public.seen(owner_id));
+CALL make_seen($$p_owner = current_setting('app.tenant', true)$$);
+SELECT listed_in('u1'), listed_in('u2');
+CALL make_seen($$p_owner = pg_catalog."current_setting" /* of (whom) -- */ ('app.tenant')$$);
+SELECT listed_in('u1'), listed_in('u2');
+CALL make_seen($$p_owner = current_setting('app.' || 'tenant')$$);
+SELECT listed_in('u1'), listed_in('u2');
+CALL make_seen($$'it''s "' <> '' AND p_owner = public . TENANT -- whose
+    ()$$);
+SELECT listed_in('u1'), listed_in('u2');
+CALL make_seen($$p_owner = (SELECT id FROM public.tenants)$$);
+SELECT listed_in('u1'), listed_in('u2');
+SELECT count(*) FROM pages;
+-- Its claims are the caller's own.
+CALL make_seen($$p_owner = current_setting('request.jwt.claims', true)::jsonb ->> 'sub' OR 'current_setting(''app.tenant'')' = '' /* now() */$$);
+SELECT listed('u1', 'a/'), listed('u2', 'a/');
+SELECT listed('u1', 'a/'), listed('u2', 'a/');
+SELECT hit_count, scope FROM pages;
 -- A policy for this operation only.
 ALTER POLICY later ON storage.objects USING (storage.operation() = 'storage.object.list');
 SELECT listed('u1', 'a/');
@@ -173,10 +207,12 @@ INSERT INTO storage.objects (bucket_id, name) VALUES ('b', 'a/more.txt');
 SELECT count_listed_cached('a/');
 
 DROP VIEW pages;
-DROP FUNCTION count_listed_cached, count_listed, listed;
+DROP FUNCTION count_listed_cached, count_listed, listed, listed_in;
+DROP PROCEDURE make_seen;
 DROP EXTENSION cache_ext;
 DROP TABLE shares CASCADE;
 \set ECHO none
 \i :teardown
 \set ECHO all
-DROP FUNCTION may_read;
+DROP FUNCTION may_read, seen, tenant;
+DROP VIEW tenants;
