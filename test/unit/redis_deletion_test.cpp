@@ -4,6 +4,7 @@
 #include <set>
 
 #include "redis_cluster_fixture.hpp"
+#include "redis_fake.hpp"
 
 namespace cache_ext::redis {
 namespace {
@@ -21,6 +22,8 @@ public:
     Deletion& deletion() { return deletion_; }
     Client& client() { return *client_; }
     Loop& loop() { return loop_; }
+    Driven& driven() { return together_; }
+    Layout& layout() { return layout_; }
 
     void start(Notice notice) {
         deletion_.start(std::make_shared<const Notice>(std::move(notice)));
@@ -136,6 +139,42 @@ TEST_F(RedisDeletion, in_a_cluster) {
     for (int i = 0; i < 20; ++i)
         owners.insert(cluster.owner(slot_of("db:k" + std::to_string(i))));
     EXPECT_EQ(owners.size(), 3U);
+}
+
+TEST(RedisDeletionAtFake, what_the_server_does_not_know_is_not_taken_for_done) {
+    bool is_able = false;
+    FakeServer server([&is_able](const FakeServer::Words& words) {
+        if (words[0] != "UNLINK") return FakeServer::pleasant(words);
+        return std::string(is_able ? ":1\r\n"
+                                   : "-ERR unknown command 'UNLINK', with args beginning with: \r\n");
+    });
+    Deleting deleting(options_for(server.url()));
+    Loop loop({&server, &deleting.driven()});
+    ASSERT_TRUE(loop.until([&] { return deleting.client().can_take(now()); }));
+    Notice keys;
+    keys.keys = {"db:a"};
+    deleting.start(keys);
+    ASSERT_TRUE(loop.until([&] { return server.count("UNLINK") > 1; })) << "tried again";
+    EXPECT_NE(deleting.deletion().progress(), Progress::kDone);
+    EXPECT_NE(deleting.deletion().last_error().find("unknown command"), std::string::npos);
+    is_able = true;
+    ASSERT_TRUE(loop.until([&] { return deleting.deletion().progress() == Progress::kDone; }));
+    EXPECT_EQ(deleting.deletion().deleted(), 1U);
+}
+
+TEST(RedisDeletionAtFake, what_all_keys_begin_with_is_not_cut_within_a_character) {
+    FakeServer server([](const FakeServer::Words& words) {
+        return words[0] == "SCAN" ? "*2\r\n$1\r\n0\r\n*0\r\n" : FakeServer::pleasant(words);
+    });
+    Deleting deleting(options_for(server.url()));
+    deleting.layout().namespaces = {"db\u00e8:", "db\u00e9:"};
+    Loop loop({&server, &deleting.driven()});
+    ASSERT_TRUE(loop.until([&] { return deleting.client().can_take(now()); }));
+    Notice everything;
+    everything.everything = true;
+    deleting.start(everything);
+    ASSERT_TRUE(loop.until([&] { return deleting.deletion().progress() == Progress::kDone; }));
+    EXPECT_EQ(server.commands().back(), (FakeServer::Words{"SCAN", "0", "COUNT", "1000", "MATCH", "db*"}));
 }
 
 TEST_F(RedisDeletion, a_notice_before_anything_is_known_of_the_cluster) {
