@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "pg/append.hpp"
 #include "pg/attach.hpp"
 #include "pg/compat.hpp"
 #include "pg/guard.hpp"
@@ -27,6 +28,7 @@ extern "C" {
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
 #include "utils/backend_status.h"
 #include "utils/guc.h"
@@ -313,6 +315,11 @@ void want_pusher() noexcept {
 
 void note_where_off() {
     if (RecoveryInProgress() || pg::pushes_to_redis()) return;
+    // Whoever drops the extension has locked some of its tables, perhaps, and waits for the others.
+    for (const char* name : {"redis_state", "redis_sent"}) {
+        const Oid table = pg::find_own_table(name);
+        if (!OidIsValid(table) || !ConditionalLockRelationOid(table, RowExclusiveLock)) return;
+    }
     ErrorData* error = pg::attempt([] { forget_completeness(); });
     if (error != nullptr) FreeErrorData(error);
 }
@@ -346,7 +353,8 @@ extern "C" void cache_ext_pusher_main(Datum argument) {
     mark_as_worker();
     BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(argument), InvalidOid, 0);
     pgstat_report_appname("cache_ext pusher");
-    set_for_worker("lock_timeout", "1s");
+    // Sooner than anybody else finds a deadlock: it is this process that gives way to who drops the extension.
+    set_for_worker("lock_timeout", "200ms");
     set_for_worker("synchronous_commit", "off");
     set_for_worker("default_transaction_read_only", "off");
     set_for_worker("default_transaction_isolation", "read committed");

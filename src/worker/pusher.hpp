@@ -16,7 +16,7 @@ void ensure_pusher() noexcept;
 void want_pusher() noexcept;
 
 /// Takes note that Redis is not told of this database's invalidations, if so: whoever switches that on later, after a restart, say, finds that it has missed something. Needs a
-/// transaction with a snapshot; raises nothing but what ends the session.
+/// transaction of its own, with a snapshot; waits for nobody, raises nothing but what ends the session.
 void note_where_off();
 
 /// The launcher's part: starts those that have ended though they are wanted, in databases that are still there. How long to sleep after it, in milliseconds. May raise.

@@ -76,10 +76,11 @@ void work(const Assignment& assignment) {
     begin("cache_ext: looking at the extension");
     const pg::Space space = pg::current_space();
     pg::raise_clock_floor();
-    if (space.exists) {
-        note_where_off();
-        ensure_pusher();
-    }
+    if (space.exists) ensure_pusher();
+    commit();
+
+    begin("cache_ext: looking whether Redis is told");
+    if (space.exists) note_where_off();
     commit();
 
     if (assignment.task == Task::kStorage) {
