@@ -38,10 +38,28 @@ Pushers::Place* Pushers::find_or_take(std::uint32_t database) noexcept {
     return vacant;
 }
 
-std::int32_t Pushers::latch_of(std::uint32_t database) const noexcept {
+bool Pushers::has_pusher(std::uint32_t database) const noexcept {
     const Place* place = find(database);
+    return place != nullptr && place->pid.load(std::memory_order_acquire) != 0;
+}
+
+std::int32_t Pushers::call(std::uint32_t database) noexcept {
+    Place* place = find(database);
     if (place == nullptr || place->pid.load(std::memory_order_acquire) == 0) return -1;
-    return place->latch.load(std::memory_order_relaxed);
+    place->is_called.store(true);
+    return place->is_awake.load() ? -1 : place->latch.load(std::memory_order_relaxed);
+}
+
+bool Pushers::was_called(std::int32_t place) noexcept {
+    std::atomic<bool>& is_called = places_[place].is_called;
+    return is_called.load(std::memory_order_relaxed) && is_called.exchange(false);
+}
+
+void Pushers::stay_awake(std::int32_t place) noexcept { places_[place].is_awake.store(true); }
+
+bool Pushers::fall_asleep(std::int32_t place) noexcept {
+    places_[place].is_awake.store(false);
+    return !places_[place].is_called.load();
 }
 
 std::int32_t Pushers::pid_of(std::uint32_t database) const noexcept {
@@ -74,6 +92,8 @@ std::int32_t Pushers::sit_down(std::uint32_t database, std::int32_t pid, std::in
     Place* place = find_or_take(database);
     if (place == nullptr || place->pid.load(std::memory_order_relaxed) != 0) return -1;
     place->latch.store(latch, std::memory_order_relaxed);
+    place->is_called.store(false, std::memory_order_relaxed);
+    place->is_awake.store(false, std::memory_order_relaxed);
     place->pid.store(pid, std::memory_order_release);
     return static_cast<std::int32_t>(place - places_);
 }

@@ -40,8 +40,21 @@ public:
     /// How long a pusher that was asked for may take to appear, in microseconds, before somebody else may ask.
     static constexpr Timestamp kPatience = 10'000'000;
 
-    /// By which its pusher can be woken: the number that it gave; -1: it has none. Takes no lock.
-    std::int32_t latch_of(std::uint32_t database) const noexcept;
+    /// Whether it has a pusher. Takes no lock.
+    [[nodiscard]] bool has_pusher(std::uint32_t database) const noexcept;
+
+    /// There is something for its pusher to look at. By which that has to be woken: the number that it gave; -1: it is awake and looks by itself, or there is none. To wake a
+    /// process is by far the dearest part of telling it, for the caller too. Takes no lock.
+    [[nodiscard]] std::int32_t call(std::uint32_t database) noexcept;
+
+    /// The pusher's side. Whether it was called since it asked last.
+    [[nodiscard]] bool was_called(std::int32_t place) noexcept;
+
+    /// It stays awake: it will ask before long.
+    void stay_awake(std::int32_t place) noexcept;
+
+    /// It is about to sleep, as in the beginning: who calls from now on wakes it. False: somebody has called already.
+    [[nodiscard]] bool fall_asleep(std::int32_t place) noexcept;
 
     /// Whether the caller is to start a pusher for this database: there is none, and nobody has asked for one of late.
     bool claim_start(std::uint32_t database, Timestamp now) noexcept;
@@ -99,6 +112,9 @@ private:
         std::atomic<std::uint32_t> database;  // 0 = never used
         std::atomic<std::int32_t> pid;        // 0 = no pusher
         std::atomic<std::int32_t> latch;
+        // Either the caller sees that it sleeps, or it sees that it was called: each writes the one before it reads the other.
+        std::atomic<bool> is_called;
+        std::atomic<bool> is_awake;
         std::atomic<std::int32_t> writers;
         std::atomic<FullXid> lost;
         std::atomic<std::uint32_t> takings_touched;

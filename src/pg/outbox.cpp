@@ -141,7 +141,7 @@ void tell_redis_everything() {
 
 void wake_pusher() noexcept {
     if (!region()) return;
-    if (const std::int32_t latch = region().pushers().latch_of(MyDatabaseId); latch >= 0)
+    if (const std::int32_t latch = region().pushers().call(MyDatabaseId); latch >= 0)
         SetLatch(&ProcGlobal->allProcs[latch].procLatch);
 }
 

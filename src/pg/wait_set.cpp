@@ -40,6 +40,29 @@ std::span<const redis::Ready> WaitSet::wait(const std::vector<const redis::Drive
     return ready_;
 }
 
+std::span<const redis::Ready> WaitSet::wait_for_sockets(const std::vector<const redis::Driven*>& all,
+                                                        redis::TimePoint until) {
+    using std::chrono::nanoseconds;
+    polled_.clear();
+    for (const redis::Driven* each : all) {
+        for (const redis::Interest& i : each->interests())
+            polled_.push_back({i.fd, static_cast<short>((i.read ? POLLIN : 0) | (i.write ? POLLOUT : 0)), 0});
+    }
+    const auto left = std::max(
+        std::chrono::duration_cast<nanoseconds>(until - std::chrono::steady_clock::now()), nanoseconds(0));
+    constexpr std::int64_t kSecond = 1'000'000'000;
+    const timespec timeout{left.count() / kSecond, left.count() % kSecond};
+    ready_.clear();
+    if (ppoll(polled_.data(), polled_.size(), &timeout, nullptr) <= 0) return ready_;
+    constexpr int kBoth = POLLERR | POLLHUP;
+    for (const pollfd& each : polled_) {
+        if (each.revents != 0)
+            ready_.push_back(
+                {each.fd, (each.revents & (POLLIN | kBoth)) != 0, (each.revents & (POLLOUT | kBoth)) != 0});
+    }
+    return ready_;
+}
+
 void WaitSet::build(const std::vector<const redis::Driven*>& all) {
     std::vector<redis::Interest> interests;
     for (const redis::Driven* each : all)

@@ -3,6 +3,8 @@
 // Waits for the sockets of what is driven (redis/driven.hpp) and for this process's latch, in the server's way: whoever is to end, or has lost the
 // postmaster, does not stay.
 
+#include <poll.h>
+
 #include <chrono>
 #include <cstdint>
 #include <span>
@@ -29,6 +31,10 @@ public:
     std::span<const redis::Ready> wait(const std::vector<const redis::Driven*>& all, redis::TimePoint until,
                                        redis::milliseconds most, bool& woken);
 
+    /// The same for the sockets alone, to the microsecond: the latch wakes nobody, and who sets it meanwhile has no signal to send. So it is for a moment only.
+    std::span<const redis::Ready> wait_for_sockets(const std::vector<const redis::Driven*>& all,
+                                                   redis::TimePoint until);
+
 private:
     void build(const std::vector<const redis::Driven*>& all);
 
@@ -36,6 +42,7 @@ private:
     std::vector<std::uint64_t> generations_;
     std::vector<std::uint64_t> generations_seen_;
     std::vector<WaitEvent> events_;
+    std::vector<pollfd> polled_;
     std::vector<redis::Ready> ready_;
 };
 

@@ -56,8 +56,11 @@ constexpr TimestampTz kComplainEvery = 60 * USECS_PER_SEC;
 constexpr milliseconds kLookEvery{1000};
 constexpr milliseconds kShortenEvery{5000};
 
-/// From one look at the outbox to the next, at least: where many write, each look finds the rows of several, and they need not wake it.
-constexpr std::chrono::microseconds kTurnEvery{300};
+/// From one look at the outbox to the next, at least: where many write, each look finds the rows of several.
+constexpr std::chrono::microseconds kTurnEvery{500};
+
+/// For so long after it was called it stays awake and asks each kTurnEvery whether it was called again: nobody has to wake it then.
+constexpr milliseconds kAwake{100};
 
 /// How often it looks, as it starts, whether it is to send, before it goes again.
 constexpr int kFirstLooks = 5;
@@ -158,6 +161,36 @@ private:
     std::uint32_t seen_ = pg::redis_settings_changes();
 };
 
+/// Whether it sleeps, or stays awake for a while since it was called.
+class Attention {
+public:
+    Attention() = default;
+    Attention(const Attention&) = delete;
+    Attention& operator=(const Attention&) = delete;
+    ~Attention() { (void)pushers().fall_asleep(own_place); }
+
+    /// Whether somebody has called since.
+    bool was_called() {
+        if (!pushers().was_called(own_place)) return false;
+        pushers().stay_awake(own_place);
+        is_awake_ = true;
+        until_ = now() + kAwake;
+        return true;
+    }
+
+    /// Whether it has to ask before long, and is not to sleep.
+    bool is_awake() {
+        if (is_awake_ && now() >= until_) is_awake_ = !pushers().fall_asleep(own_place);
+        return is_awake_;
+    }
+
+private:
+    static core::Pushers& pushers() noexcept { return pg::region().pushers(); }
+
+    bool is_awake_ = false;
+    TimePoint until_{};
+};
+
 enum class End : std::uint8_t { kSettings, kFailure, kWanted };
 
 /// Sends until the settings change, something fails, or somebody wants the database for himself.
@@ -167,6 +200,7 @@ End run(pg::RedisSettings settings, SettingsWatch& watch) {
     TimePoint look_at{};
     TimePoint turned_at{};
     std::span<const redis::Ready> ready;
+    Attention attention;
     bool woken = true;
     for (;;) {
         // Only where it was seen to be set: somebody may have set it since.
@@ -177,10 +211,12 @@ End run(pg::RedisSettings settings, SettingsWatch& watch) {
             });
             session.expect_rows();
         }
+        if (attention.was_called()) session.expect_rows();
         session.service(ready, now());
         if (session.wants_turn(now())) {
-            const auto since = std::chrono::duration_cast<std::chrono::microseconds>(now() - turned_at);
-            if (since < kTurnEvery) pg_usleep(static_cast<long>((kTurnEvery - since).count()));
+            // What is committed until then is found by the same look; nobody wakes it for that.
+            for (const TimePoint due = turned_at + kTurnEvery; now() < due;)
+                session.service(set.wait_for_sockets(session.driven(), due), now());
             turned_at = now();
             // Changed settings are noticed as the transaction begins, and hold for what it sends.
             bool changed = false;
@@ -207,7 +243,12 @@ End run(pg::RedisSettings settings, SettingsWatch& watch) {
         // Also where there is more to do at once, or what has come in would be left lying.
         const TimePoint until =
             session.wants_turn(now()) ? now() : std::min(session.next_deadline(), look_at);
-        ready = set.wait(session.driven(), until, kLookEvery, woken);
+        if (attention.is_awake()) {
+            ready = set.wait_for_sockets(session.driven(), std::min(until, now() + kTurnEvery));
+            woken = MyLatch->is_set != 0;
+        } else {
+            ready = set.wait(session.driven(), until, kLookEvery, woken);
+        }
     }
 }
 
@@ -304,7 +345,7 @@ void start_pusher(Oid database) noexcept {
 
 void ensure_pusher() noexcept {
     if (!pg::attached() || RecoveryInProgress() || !pg::pushes_to_redis()) return;
-    if (pg::region().pushers().latch_of(MyDatabaseId) < 0) start_pusher(MyDatabaseId);
+    if (!pg::region().pushers().has_pusher(MyDatabaseId)) start_pusher(MyDatabaseId);
 }
 
 void want_pusher() noexcept {
