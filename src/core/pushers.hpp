@@ -32,7 +32,8 @@ struct PushReport {
 ///
 /// It is bounded: a database that finds no place has no pusher, and what it wants to tell waits in its outbox.
 ///
-/// Locking: a spin lock of its own over everything; the atomics are what sessions look at without it. No other lock is taken within.
+/// Locking: a spin lock of its own over everything; the atomics are what sessions look at without it. No other lock is taken within. Who calls may meet a place that is just
+/// given to another database: that one's pusher looks once for nothing. One that dies awake leaves its mark there, which whoever sits down next takes away.
 class Pushers {
 public:
     static constexpr std::int32_t kDatabases = 32;
