@@ -1,7 +1,6 @@
 #include "redis/cluster.hpp"
 
 #include <algorithm>
-#include <bitset>
 #include <limits>
 #include <map>
 #include <utility>
@@ -28,7 +27,7 @@ constexpr milliseconds kMapAgain{100};
 class ClusterClient final : public Client, public LinkOwner {
 public:
     explicit ClusterClient(Options options)
-        : options_(std::move(options)), owners_(kSlots, kNobody), in_flight_(kSlots, 0) {
+        : options_(std::move(options)), owners_(kSlots, kNobody), under_way_(kSlots) {
         for (const Endpoint& seed : options_.url.endpoints)
             connect(node_of(seed));
     }
@@ -54,6 +53,13 @@ private:
         bool is_primary = false;
     };
 
+    /// Commands of a slot that were sent and not answered. All are at one server: what would go to another waits until that one has answered,
+    /// since it may have to send them on, and then they would come after those sent later.
+    struct UnderWay {
+        std::uint32_t count = 0;
+        NodeId at = kNobody;
+    };
+
     void on_answer(Link& link, Request&& request, Reply&& reply, TimePoint now) noexcept override;
     void on_up(Link& /*link*/, TimePoint now) noexcept override { want_map(now); }
     void on_down(Link& /*link*/) noexcept override { is_map_doubted_ = true; }
@@ -65,6 +71,9 @@ private:
     [[nodiscard]] bool follow(const Link& link, Request& request, const Reply& reply, TimePoint now);
     void release_held(TimePoint now);
     [[nodiscard]] bool send_held(Request& request, TimePoint now);
+    [[nodiscard]] NodeId destination(const Request& request) const noexcept;
+    [[nodiscard]] bool must_wait(std::size_t slot, NodeId node) const noexcept;
+    void note_sent(std::size_t slot, NodeId node) noexcept;
     void lose_held(int slot) noexcept;
     void want_map(TimePoint now) noexcept {
         map_due_ = std::min(map_due_, std::max(now, map_asked_at_ + kMapAgain));
@@ -77,9 +86,8 @@ private:
     Tally tally_;
     InterestList interests_;
     std::vector<Node> nodes_;
-    std::vector<NodeId> owners_;            ///< of each slot
-    std::vector<std::uint32_t> in_flight_;  ///< commands of each slot that a server has
-    std::bitset<kSlots> lossy_;             ///< slots of which a command was lost while others were under way
+    std::vector<NodeId> owners_;                ///< of each slot
+    std::vector<UnderWay> under_way_;           ///< of each slot
     std::map<int, std::vector<Request>> held_;  ///< by slot
     std::uint64_t sequence_ = 0;
     std::uint64_t topology_ = 0;
@@ -130,7 +138,7 @@ bool ClusterClient::submit(Command command, std::string_view routing_key, Handle
     if (command.empty() || !has_map_ || is_closed_ || !is_within_bounds()) return false;
     const std::uint16_t slot = slot_of(routing_key);
     const NodeId owner = owners_[slot];
-    if (owner == kNobody || !nodes_[owner].link || lossy_[slot]) return false;
+    if (owner == kNobody || !nodes_[owner].link) return false;
     try {
         Request request;
         request.handler = std::move(handler);
@@ -138,12 +146,12 @@ bool ClusterClient::submit(Command command, std::string_view routing_key, Handle
         request.packed = pack(command);
         request.sequence = ++sequence_;
         request.slot = slot;
-        if (held_.contains(slot)) {
+        if (held_.contains(slot) || must_wait(slot, owner)) {
             if (!hold(request)) return false;
         } else {
             if (!nodes_[owner].link->takes(now)) return false;
             if (!nodes_[owner].link->submit(std::move(request), {}, now)) return false;
-            ++in_flight_[slot];
+            note_sent(slot, owner);
         }
     } catch (...) {
         return false;
@@ -177,6 +185,20 @@ std::vector<NodeId> ClusterClient::primaries() const {
     return result;
 }
 
+NodeId ClusterClient::destination(const Request& request) const noexcept {
+    return request.ask >= 0 ? static_cast<NodeId>(request.ask)
+                            : owners_[static_cast<std::size_t>(request.slot)];
+}
+
+bool ClusterClient::must_wait(std::size_t slot, NodeId node) const noexcept {
+    return under_way_[slot].count > 0 && under_way_[slot].at != node;
+}
+
+void ClusterClient::note_sent(std::size_t slot, NodeId node) noexcept {
+    ++under_way_[slot].count;
+    under_way_[slot].at = node;
+}
+
 bool ClusterClient::hold(Request& request) noexcept {
     try {
         held_[request.slot].push_back(std::move(request));
@@ -197,7 +219,7 @@ void ClusterClient::on_answer(Link& link, Request&& request, Reply&& reply, Time
         }
         return;
     }
-    if (request.slot >= 0) --in_flight_[static_cast<std::size_t>(request.slot)];
+    if (request.slot >= 0) --under_way_[static_cast<std::size_t>(request.slot)].count;
     if (reply.verdict == Verdict::kRedirect && request.slot >= 0) {
         try {
             if (follow(link, request, reply, now)) return;
@@ -233,14 +255,15 @@ bool ClusterClient::follow(const Link& link, Request& request, const Reply& repl
     return true;
 }
 
-/// Sends what was held back for a slot once nothing of the slot is under way, and gives up what has waited too long.
+/// Sends what was held back for a slot once nothing of the slot is under way, as far as it goes to one server, and gives up what has waited too
+/// long.
 void ClusterClient::release_held(TimePoint now) {
     std::vector<int> slots;
     for (const auto& [slot, requests] : held_)
         slots.push_back(slot);
     for (const int slot : slots) {
         const auto at = held_.find(slot);
-        if (at == held_.end() || in_flight_[static_cast<std::size_t>(slot)] > 0) continue;
+        if (at == held_.end() || under_way_[static_cast<std::size_t>(slot)].count > 0) continue;
         std::vector<Request>& requests = at->second;
         std::sort(requests.begin(), requests.end(),
                   [](const Request& a, const Request& b) { return a.sequence < b.sequence; });
@@ -250,7 +273,7 @@ void ClusterClient::release_held(TimePoint now) {
         requests.erase(requests.begin(), requests.begin() + static_cast<std::ptrdiff_t>(sent));
         if (requests.empty()) {
             held_.erase(at);
-        } else if (now >= requests.front().submitted_at + options_.total_timeout) {
+        } else if (sent == 0 && now >= requests.front().submitted_at + options_.total_timeout) {
             tally_.note_error("a command was redirected to a server that cannot be reached", now);
             lose_held(slot);
         }
@@ -259,8 +282,9 @@ void ClusterClient::release_held(TimePoint now) {
 
 bool ClusterClient::send_held(Request& request, TimePoint now) {
     const auto slot = static_cast<std::size_t>(request.slot);
-    const NodeId node = request.ask >= 0 ? static_cast<NodeId>(request.ask) : owners_[slot];
-    if (node == kNobody || !nodes_[node].link || !nodes_[node].link->is_up()) return false;
+    const NodeId node = destination(request);
+    if (node == kNobody || must_wait(slot, node)) return false;
+    if (!nodes_[node].link || !nodes_[node].link->is_up()) return false;
     Link& link = *nodes_[node].link;
     if (request.ask >= 0) {
         Request asking;
@@ -269,7 +293,7 @@ bool ClusterClient::send_held(Request& request, TimePoint now) {
         if (!link.submit(std::move(asking), "*1\r\n$6\r\nASKING\r\n", now)) return false;
     }
     if (!link.submit(std::move(request), {}, now)) return false;
-    ++in_flight_[slot];
+    note_sent(slot, node);
     return true;
 }
 
@@ -398,7 +422,7 @@ TimePoint ClusterClient::next_deadline() const noexcept {
     for (const Node& node : nodes_)
         if (node.link) deadline = std::min(deadline, node.link->next_deadline());
     for (const auto& [slot, requests] : held_) {
-        if (in_flight_[static_cast<std::size_t>(slot)] > 0) continue;
+        if (under_way_[static_cast<std::size_t>(slot)].count > 0) continue;
         deadline = std::min(deadline, requests.front().submitted_at + options_.total_timeout);
     }
     return deadline;
