@@ -394,6 +394,8 @@ void read_or_compute(Call& call) {
     pg::session().function_hits.add(count_id(d.function.oid), pg::region().header().functions);
     auto* bytes = reinterpret_cast<varlena*>(DatumGetPointer(packed));
     if (d.is_set) {
+        // Of a computation that failed, in whose place this is.
+        if (tuplestore_tuple_count(call.rows) > 0) tuplestore_clear(call.rows);
         unpack_rows(site.result, bytes, call.rows);
         pfree(bytes);
     } else {

@@ -8,6 +8,7 @@
 #include "pg/observe.hpp"
 #include "pg/settings.hpp"
 #include "pg/snapshot.hpp"
+#include "pg/subtransaction.hpp"
 #include "pg/testing.hpp"
 #include "pg/trackability.hpp"
 #include "pg/transaction.hpp"
@@ -238,21 +239,42 @@ Datum fill_once(const Call& call) {
     return fill_alone(call);
 }
 
-/// Whether the statement may go on for long enough to compute an entry again, which it need not do: it would fail where it could have what is there.
-bool has_time(const Visible& found) noexcept {
+/// Whether an entry that is there may be computed again here. It need not be, so it is not where that could end the statement: by its time-out, or by an
+/// error where none can be caught.
+bool may_refresh(const Visible& found) noexcept {
     constexpr std::int64_t kMargin = 2;
-    return StatementTimeout <= 0 || kMargin * found.entry.compute_us < std::int64_t{StatementTimeout} * 1000;
+    return !IsInParallelMode() && (StatementTimeout <= 0 ||
+                                   kMargin * found.entry.compute_us < std::int64_t{StatementTimeout} * 1000);
+}
+
+void warn_not_refreshed(const ErrorData& error) {
+    ereport(WARNING,
+            (errcode(error.sqlerrcode), errmsg("could not refresh a cached value: %s", error.message),
+             error.detail != nullptr ? errdetail_internal("%s", error.detail) : 0,
+             errhint("The value that is there is served until it, or its grace, is over."),
+             error.context != nullptr ? errcontext("%s", error.context) : 0));
+}
+
+/// Computes an entry again in whose place there is a value to serve, `value`: that is served where it cannot be computed, which is none of the caller's
+/// business then. `compute` may throw.
+template <class F>
+Datum refresh(const Call& call, Datum value, const Visible& found, const char* otherwise, F compute) {
+    Datum computed = 0;
+    const ErrorData* error = pg::attempt([&] { computed = pg::guarded(compute); });
+    if (error == nullptr) return computed;
+    warn_not_refreshed(*error);
+    return call.serve(value, found, otherwise);
 }
 
 /// Whether a hit is so near its end that this reader refreshes it.
 bool is_due(const Visible& found) {
-    if (found.where != Visible::Where::kRegion || found.entry.compute_us == 0 || !has_time(found))
-        return false;
-    if (pg::testing::refreshes_early()) return true;
+    if (found.where != Visible::Where::kRegion || found.entry.compute_us == 0) return false;
+    if (pg::testing::refreshes_early()) return may_refresh(found);
     const core::Timestamp remaining = found.entry.expires_at - coarse_now();
     if (!core::may_refresh_early(remaining, found.entry.compute_us)) [[likely]]
         return false;
-    return core::refreshes_early(remaining, found.entry.compute_us, pg_prng_double(&pg_global_prng_state));
+    return may_refresh(found) &&
+           core::refreshes_early(remaining, found.entry.compute_us, pg_prng_double(&pg_global_prng_state));
 }
 
 /// The value of an entry that is near its end: computed again, or as it is where that cannot be done here, or is being done elsewhere.
@@ -261,7 +283,7 @@ Datum refresh_early(Call& call, Datum value, const Visible& found) {
     std::uint32_t flight = 0;
     if (call.untouched && call.may_fill &&
         pg::lead_flight(call.flight_key(), true, flight) == core::Boarding::kLeads)
-        return lead(call, found, flight);
+        return refresh(call, value, found, "hit", [&] { return lead(call, found, flight); });
     return call.serve(value, found, "hit");
 }
 
@@ -269,14 +291,15 @@ Datum refresh_early(Call& call, Datum value, const Visible& found) {
 Datum refresh_stale(const Call& call, Datum value, const Visible& found) {
     if (!found.stale) return call.serve(value, found, "hit");  // somebody has just refreshed it
     std::uint32_t flight = 0;
-    const bool may_compute = call.may_fill && has_time(found);
+    const bool may_compute = call.may_fill && may_refresh(found);
     const bool may_lead = call.untouched && may_compute;
     switch (pg::lead_flight(call.flight_key(), may_lead, flight)) {
         case core::Boarding::kLeads:
-            return lead(call, found, flight);
+            return refresh(call, value, found, "stale hit", [&] { return lead(call, found, flight); });
         case core::Boarding::kAlone:
             // Who writes refreshes it too, if only for its own transaction until that commits.
-            if (may_compute && !call.untouched) return fill_alone(call);
+            if (may_compute && !call.untouched)
+                return refresh(call, value, found, "stale hit", [&] { return fill_alone(call); });
             break;
         default:
             break;

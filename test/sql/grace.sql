@@ -45,10 +45,48 @@ SELECT refresh();
 SELECT expire_cache_by_tags('{g}');
 SELECT refresh();
 TABLE entry;
--- An error is the caller's, and nothing is lost.
+-- Where that fails the value is served nevertheless, and whatever had been done is undone.
 SELECT expire_cache_by_tags('{g}');
 SELECT refresh('SELECT to_jsonb(1 / 0)');
 TABLE entry;
+CREATE TABLE log (n int);
+CREATE FUNCTION writes_and_fails() RETURNS int LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO log VALUES (1);
+    RAISE 'no' USING ERRCODE = '22012', DETAIL = 'It has 100% failed.';
+END $$;
+SELECT refresh('SELECT writes_and_fails()');
+BEGIN;
+SAVEPOINT one;
+SELECT refresh('SELECT writes_and_fails()');
+ROLLBACK TO one;
+INSERT INTO log VALUES (2);
+-- Who has written too, and goes on.
+SELECT refresh('SELECT writes_and_fails()');
+COMMIT;
+TABLE log;
+TABLE entry;
+-- And with what a cached function returns, the rows that there were.
+CREATE TABLE divisor (n int);
+INSERT INTO divisor VALUES (1);
+CREATE FUNCTION rows(p_from int, OUT a int, OUT b int) RETURNS SETOF record STABLE LANGUAGE plpgsql AS $$
+BEGIN
+    FOR i IN p_from .. 3 LOOP
+        a := i;
+        b := 12 / (SELECT n + 3 - i FROM divisor);
+        RETURN NEXT;
+    END LOOP;
+END $$;
+SELECT create_cached_function('rows(int)', '1 hour', ARRAY['g'], p_grace => '1 hour');
+SELECT * FROM rows_cached(1);
+SELECT expire_cache_by_tags('{g}');
+UPDATE divisor SET n = 0;
+SELECT * FROM rows_cached(1);
+SELECT * FROM rows(1);
+UPDATE divisor SET n = 1;
+-- Who is told to stop does.
+CREATE FUNCTION is_cancelled() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE query_canceled; END $$;
+SELECT refresh('SELECT is_cancelled()');
 -- Who is within a computation of the same key is given it.
 SELECT refresh($$SELECT jsonb_build_object('within', refresh())$$);
 TABLE entry;
