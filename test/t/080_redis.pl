@@ -39,14 +39,6 @@ sub connect_to_redis {
 }
 
 # Within some seconds.
-sub soon {
-    my ($condition, $what, $seconds) = @_;
-    my $until = time + ($seconds // 15);
-    my $holds;
-    sleep 0.02 while !($holds = $condition->()) && time < $until;
-    return ok($holds, $what);
-}
-
 sub there { my (@keys) = @_; return join ' ', grep { $client->do('EXISTS', $_) } @keys; }
 sub put { $client->do('SET', $_, 'x') for @_; }
 
@@ -326,7 +318,7 @@ my @vain = slurp_file($node->logfile) =~ /FATAL:  database \d+ does not exist/g;
 is(scalar(@vain), 0, 'and nobody is sent into a database that is gone');
 put('db_query:copy');
 run(q(SELECT invalidate_cache_key('db_query:copy')), 'copy');
-soon(sub { there('db_query:copy') eq '' }, 'the copy tells Redis', 20);
+soon(sub { there('db_query:copy') eq '' }, 'the copy tells Redis');
 is($node->psql('postgres', 'DROP DATABASE copy'), 0, 'and is dropped');
 
 # --- without the extension, and with it again ---------------------------------------------------------------------------------

@@ -274,8 +274,7 @@ waitpid $processes[0], 0;
 my $quiet = q(SELECT state = 'up' AND backlog_rows = 0 AND (SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'pgbench') FROM cache_redis_status);
 ok($node->poll_query_until('postgres', $quiet), 'when all is well again everything is sent') or diag($node->safe_psql('postgres', 'SELECT * FROM cache_redis_status', extra_params => ['-x']));
 # The last that was sent may have been that everything goes. The readers replace no copy that is there.
-my $until = time + 60;
-sleep 0.1 while @{ $redis->do('KEYS', 'db_query:*') } < 100 && time < $until;
+becomes_true(sub { @{ $redis->do('KEYS', 'db_query:*') } >= 100 });
 kill 'TERM', @processes[ 1 .. 2 ];
 waitpid $_, 0 for @processes[ 1 .. 2 ];
 

@@ -30,14 +30,6 @@ sub connect_to_redis {
     $node->poll_query_until('postgres', q(SELECT s.complete AND NOT EXISTS (SELECT FROM cache_ext_internal.redis_outbox) FROM cache_ext_internal.redis_state s));
 }
 
-sub soon {
-    my ($condition, $what, $seconds) = @_;
-    my $until = time + ($seconds // 15);
-    my $holds;
-    sleep 0.02 while !($holds = $condition->()) && time < $until;
-    return ok($holds, $what);
-}
-
 my $redis = RedisServer->new->start;
 my $client = $redis->client;
 my $node = new_node('main');
@@ -116,7 +108,7 @@ for my $try (1 .. 20) {
     my $offset = run(q(SELECT mod(pg_current_wal_insert_lsn() - '0/0'::pg_lsn, 8192)));
     next if $offset ne '24' && $offset ne '40';
     run(qq(SELECT set_cached_data('db_query:edge', '$try')));
-    soon(sub { get('db_query:edge') eq $try }, "a value that is put when the log ends at the end of a page (after $try tries)", 5);
+    soon(sub { get('db_query:edge') eq $try }, "a value that is put when the log ends at the end of a page (after $try tries)");
     last;
 }
 is(get('db_query:edge') ne '', 1, 'which has happened');
@@ -146,8 +138,7 @@ for my $round (1 .. ($ENV{CACHE_EXT_ROUNDS} // 15)) {
     sleep 0.15 if $round % 3 == 2;
     $redis->signal('CONT') if $round % 5 == 0;
     $redis->proxy('pass');
-    my $until = time + 20;
-    sleep 0.02 while run('SELECT count(*) FROM cache_ext_internal.redis_outbox') ne '0' && time < $until;
+    becomes_true(sub { run('SELECT count(*) FROM cache_ext_internal.redis_outbox') eq '0' });
     sleep 0.05;
     $kept += $client->do('EXISTS', map { "db_query:v$_" } 1 .. 20);
 }
@@ -166,7 +157,7 @@ sleep 3;
 cmp_ok(processor_time($sender) - $spent, '<', 0.6, 'a value that waits costs no time');
 $redis->start;
 $client = $redis->client;
-soon(sub { run(q(SELECT set_cached_data('db_query:back', '1'))); get('db_query:back') eq '1' }, 'and they are put when it is back', 30);
+soon(sub { run(q(SELECT set_cached_data('db_query:back', '1'))); get('db_query:back') eq '1' }, 'and they are put when it is back');
 $node->safe_psql('postgres', 'CREATE DATABASE silent');
 $node->safe_psql('silent', q(CREATE EXTENSION cache_ext; SELECT set_cache_policy('db_query:', p_write_through => true);
     SELECT update_redis_settings('{"redis_url": "unix:/nowhere", "redis_enabled": true}')));
@@ -242,7 +233,7 @@ SKIP: {
         chomp $out;
         return $out;
     };
-    soon(sub { $do->('CLUSTER', 'INFO') =~ /cluster_state:ok/ }, 'a cluster of three', 30);
+    soon(sub { $do->('CLUSTER', 'INFO') =~ /cluster_state:ok/ }, 'a cluster of three');
     connect_to_redis($node, redis_url => 'redis://' . join(',', map { "127.0.0.1:$_" } @ports), redis_subscribe => JSON::PP::false);
     $do->('SET', "db_query:c$_", 'x') for 1 .. 30;
     $do->('SADD', 'tag:many', map { "db_query:c$_" } 1 .. 10);
@@ -266,7 +257,7 @@ SKIP: {
     $node->poll_query_until('postgres', 'SELECT backlog_rows = 0 FROM cache_redis_status');
     $members[$other_one]->stop('KILL');
     $members[$other_one]->start;
-    soon(sub { !(eval { $members[$other_one]->do('EXISTS', $key) } // 1) }, 'but not for long', 30);
+    soon(sub { !(eval { $members[$other_one]->do('EXISTS', $key) } // 1) }, 'but not for long');
 }
 
 $node->stop;

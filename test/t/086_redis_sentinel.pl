@@ -14,14 +14,6 @@ use Time::HiRes qw(sleep time);
 if (my $why = RedisServer::missing()) { plan skip_all => $why; }
 
 # Within some seconds.
-sub soon {
-    my ($condition, $what) = @_;
-    my $until = time + 30;
-    my $holds;
-    sleep 0.02 while !($holds = eval { $condition->() }) && time < $until;
-    return ok($holds, $what);
-}
-
 # --- two servers, a sentinel, and one that is not there ------------------------------------------------------
 
 my $password = 'hidden1';

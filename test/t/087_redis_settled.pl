@@ -22,14 +22,6 @@ sub switch { my ($on) = @_; run("SELECT update_redis_settings(jsonb_build_object
 my $idle = q(SELECT complete AND NOT EXISTS (SELECT FROM cache_ext_internal.redis_outbox) FROM cache_ext_internal.redis_state);
 my $is_empty = 'SELECT NOT EXISTS (SELECT FROM cache_ext_internal.redis_outbox)';
 sub there { return $client->do('EXISTS', @_); }
-sub soon {
-    my ($condition, $what, $seconds) = @_;
-    my $until = time + ($seconds // 15);
-    my $holds;
-    sleep 0.02 while !($holds = $condition->()) && time < $until;
-    return ok($holds, $what);
-}
-
 # --- who looked before it was switched on ------------------------------------------------------------------------
 
 run('CREATE EXTENSION cache_ext');
@@ -42,7 +34,7 @@ ok($node->poll_query_until('postgres', $idle), 'switched on');
 $client->do('SET', 'db_query:early', 'x');
 $early->query_safe(q(SELECT invalidate_cache_key('db_query:early')));
 $early->query_safe('COMMIT');
-soon(sub { !there('db_query:early') }, 'who began before that and has no number yet tells too', 5);
+soon(sub { !there('db_query:early') }, 'who began before that and has no number yet tells too');
 $early->quit;
 
 # --- off while nobody looks -------------------------------------------------------------------------------------
@@ -61,7 +53,7 @@ sleep 2;
 $node->stop;
 $node->append_conf('postgresql.conf', 'cache_ext.redis_enabled = on');
 $node->start;
-soon(sub { !there('db_query:meanwhile') }, 'what was missed between two restarts is made up for', 10);
+soon(sub { !there('db_query:meanwhile') }, 'what was missed between two restarts is made up for');
 
 # --- a time that the database has lost ---------------------------------------------------------------------------
 
@@ -91,9 +83,7 @@ for my $round (1 .. 100) {
     $late->query_until(qr/sent $round\./, "\\echo sent $round.\nSELECT invalidate_cache_key('db_query:late');\n");
     sleep 0.03;
     $holder->query_safe('SELECT pg_advisory_unlock(7771)');
-    my $until = time + 3;
-    sleep 0.005 while there('db_query:late') && time < $until;
-    if (there('db_query:late')) { $lost = $round; last; }
+    if (!becomes_true(sub { !there('db_query:late') }, 10)) { $lost = $round; last; }
 }
 is($lost, 0, 'what commits late is told nevertheless');
 $busy->kill_kill;

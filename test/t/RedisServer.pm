@@ -3,14 +3,34 @@
 package RedisServer;
 use strict;
 use warnings FATAL => 'all';
+use Exporter 'import';
 use IO::Select;
 use IO::Socket::UNIX;
 use POSIX ();
 use PostgreSQL::Test::Utils;
 use Socket qw(SOCK_STREAM AF_UNIX PF_UNSPEC);
+use Test::More;
 use Time::HiRes qw(sleep time);
 
+our @EXPORT = qw(becomes_true soon);
+
 my @all;
+
+# Waits until a condition holds, for as long as a machine may take that is busy with other things; a condition that dies does not hold yet. Whether it does.
+sub becomes_true {
+    my ($condition, $seconds) = @_;
+    my $until = time + ($seconds // 60);
+    my $holds;
+    sleep 0.01 while !($holds = eval { $condition->() }) && time < $until;
+    return $holds;
+}
+
+# The same as a test.
+sub soon {
+    my ($condition, $what) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    return ok(becomes_true($condition), $what) || (diag($@), 0);
+}
 
 # CACHE_EXT_REDIS=valkey: the tests are run with Valkey.
 sub program { return ($ENV{CACHE_EXT_REDIS} || 'redis') . '-server'; }
