@@ -1,17 +1,11 @@
 -- Conditions and cascades of watches.
 SET client_min_messages = warning;
 CREATE EXTENSION cache_ext;
-CREATE PROCEDURE run(p_statement text, INOUT gone text[] DEFAULT NULL) LANGUAGE plpgsql AS $$
-DECLARE
-    tags CONSTANT text[] := ARRAY['all', 'p:1', 'p:2', 'p:3', 'p:4', 'other'];
-BEGIN
-    PERFORM set_cached_data(t, '1', p_cache_tags => ARRAY[t]) FROM unnest(tags) t;
-    COMMIT;
-    EXECUTE p_statement;
-    COMMIT;
-    gone := ARRAY(SELECT t FROM unnest(tags) t WHERE NOT cache_exists(t));
-END
-$$;
+\getenv folder PG_ABS_SRCDIR
+\set watched :folder '/sql/include/watched.sql'
+\set ECHO none
+\i :watched
+\set ECHO all
 CREATE TABLE product (id int PRIMARY KEY, price numeric, note text);
 CREATE TABLE part_of (id int, whole int);
 INSERT INTO part_of VALUES (1, 2), (2, 3);
@@ -144,6 +138,7 @@ CREATE TRIGGER t AFTER INSERT ON mine EXECUTE FUNCTION cache_ext_internal.watche
 RESET ROLE;
 DROP TABLE product, part_of, who, mine;
 DROP PROCEDURE run;
+DROP VIEW watch_triggers;
 DROP EXTENSION cache_ext CASCADE;
 DROP OWNED BY cache_watcher_2, cache_writer CASCADE;
 DROP ROLE cache_watcher_2, cache_writer;

@@ -1,20 +1,11 @@
 -- Partitions of watched tables, and tables that inherit from them.
 SET client_min_messages = warning;
 CREATE EXTENSION cache_ext;
-CREATE PROCEDURE run(p_statement text, INOUT gone text[] DEFAULT NULL) LANGUAGE plpgsql AS $$
-DECLARE
-    tags CONSTANT text[] := ARRAY['all', 'p:1', 'p:2', 'p:3', 'other'];
-BEGIN
-    PERFORM set_cached_data(t, '1', p_cache_tags => ARRAY[t]) FROM unnest(tags) t;
-    COMMIT;
-    EXECUTE p_statement;
-    COMMIT;
-    gone := ARRAY(SELECT t FROM unnest(tags) t WHERE NOT cache_exists(t));
-END
-$$;
-CREATE VIEW watch_triggers AS
-SELECT tgrelid::regclass AS table_name, regexp_replace(tgname, '\d+', 'N') AS trigger_name, tgenabled AS enabled
-FROM pg_trigger WHERE tgname LIKE 'cache_ext_watch_%' ORDER BY tgrelid::regclass::text, 2;
+\getenv folder PG_ABS_SRCDIR
+\set watched :folder '/sql/include/watched.sql'
+\set ECHO none
+\i :watched
+\set ECHO all
 
 CREATE TABLE sale (id int, day int) PARTITION BY RANGE (day);
 CREATE TABLE sale_1 PARTITION OF sale FOR VALUES FROM (10) TO (20);
@@ -187,4 +178,5 @@ SELECT watch_table('sale', ARRAY['p:{id}'], 'new.day % 2 = 0');
 DROP FOREIGN DATA WRAPPER nowhere CASCADE;
 DROP TABLE sale;
 DROP PROCEDURE run;
+DROP VIEW watch_triggers;
 DROP EXTENSION cache_ext CASCADE;

@@ -2,17 +2,11 @@
 -- above the watched one.
 SET client_min_messages = error;
 CREATE EXTENSION cache_ext;
-CREATE PROCEDURE run(p_statement text, INOUT gone text[] DEFAULT NULL) LANGUAGE plpgsql AS $$
-DECLARE
-    tags CONSTANT text[] := ARRAY['all', 'p:1', 'p:2', 'p:3', 'other'];
-BEGIN
-    PERFORM set_cached_data(t, '1', p_cache_tags => ARRAY[t]) FROM unnest(tags) t;
-    COMMIT;
-    EXECUTE p_statement;
-    COMMIT;
-    gone := ARRAY(SELECT t FROM unnest(tags) t WHERE NOT cache_exists(t));
-END
-$$;
+\getenv folder PG_ABS_SRCDIR
+\set watched :folder '/sql/include/watched.sql'
+\set ECHO none
+\i :watched
+\set ECHO all
 CREATE VIEW row_triggers AS
 SELECT tgrelid::regclass AS table_name, tgenabled AS enabled
 FROM pg_trigger WHERE tgname LIKE 'cache_ext_watch_%_row' ORDER BY tgrelid::regclass::text, tgname;
@@ -147,4 +141,5 @@ INSERT INTO bottom VALUES (1);
 CALL run('UPDATE middle_2 SET id = 2');
 DROP TABLE top, middle_1, middle_2, bottom, two, child, base, atop, aside;
 DROP PROCEDURE run;
+DROP VIEW watch_triggers;
 DROP EXTENSION cache_ext CASCADE;
