@@ -6,12 +6,12 @@
 
 #include <algorithm>
 #include <csignal>
-#include <ctime>
 #include <new>
 #include <utility>
 #include <vector>
 
 #include "redis/reply_reader.hpp"
+#include "redis/sigpipe.hpp"
 
 namespace cache_ext::redis {
 
@@ -32,14 +32,7 @@ public:
     NoSignals& operator=(const NoSignals&) = delete;
     ~NoSignals() {
         if (!is_blocking_) return;
-        if (!had_pipe_) {
-            sigset_t pipe;
-            sigemptyset(&pipe);
-            sigaddset(&pipe, SIGPIPE);
-            const timespec at_once{};
-            while (sigtimedwait(&pipe, nullptr, &at_once) == SIGPIPE) {
-            }
-        }
+        if (!had_pipe_) discard_sigpipe();
         pthread_sigmask(SIG_SETMASK, &before_, nullptr);
     }
 

@@ -8,6 +8,16 @@
 
 namespace cache_ext::redis {
 
+/// Takes away a SIGPIPE that is pending for this thread, which blocks it.
+inline void discard_sigpipe() noexcept {
+    sigset_t pipe;
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    const timespec at_once{};
+    while (sigtimedwait(&pipe, nullptr, &at_once) == SIGPIPE) {
+    }
+}
+
 /// While it lives, no SIGPIPE reaches the process from this thread. Free of charge where that is ignored already.
 class NoSigpipe {
 public:
@@ -26,13 +36,7 @@ public:
     NoSigpipe& operator=(const NoSigpipe&) = delete;
     ~NoSigpipe() {
         if (!is_blocking_) return;
-        sigset_t pipe;
-        sigemptyset(&pipe);
-        sigaddset(&pipe, SIGPIPE);
-        const timespec at_once{};
-        // What was raised meanwhile.
-        while (sigtimedwait(&pipe, nullptr, &at_once) == SIGPIPE) {
-        }
+        discard_sigpipe();
         pthread_sigmask(SIG_SETMASK, &before_, nullptr);
     }
 
