@@ -262,6 +262,7 @@ Datum refresh(const Call& call, Datum value, const Visible& found, const char* o
     Datum computed = 0;
     const ErrorData* error = pg::attempt([&] { computed = pg::guarded(compute); });
     if (error == nullptr) return computed;
+    if (call.source.forget != nullptr) call.source.forget(call.source.context);
     warn_not_refreshed(*error);
     return call.serve(value, found, otherwise);
 }
