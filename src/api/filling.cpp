@@ -256,11 +256,26 @@ void warn_not_refreshed(const ErrorData& error) {
 }
 
 /// Computes an entry again in whose place there is a value to serve, `value`: that is served where it cannot be computed, which is none of the caller's
-/// business then. `compute` may throw.
-template <class F>
-Datum refresh(const Call& call, Datum value, const Visible& found, const char* otherwise, F compute) {
+/// business then. `flight`: the one that this session leads for it, which is landed whatever comes; null: it computes for itself.
+Datum refresh(const Call& call, Datum value, const Visible& found, const char* otherwise,
+              const std::uint32_t* flight) {
     Datum computed = 0;
-    const ErrorData* error = pg::attempt([&] { computed = pg::guarded(compute); });
+    core::Landing how = core::Landing::kFailed;
+    const ErrorData* error = nullptr;
+    PG_TRY();
+    {
+        error = pg::attempt([&] {
+            computed = pg::guarded(
+                [&] { return flight != nullptr ? fill_for_all(call, found, how) : fill_alone(call); });
+        });
+    }
+    PG_CATCH();
+    {
+        if (flight != nullptr) pg::land(*flight, core::Landing::kFailed);
+        PG_RE_THROW();
+    }
+    PG_END_TRY();
+    if (flight != nullptr) pg::land(*flight, error == nullptr ? how : core::Landing::kFailed);
     if (error == nullptr) return computed;
     if (call.source.forget != nullptr) call.source.forget(call.source.context);
     warn_not_refreshed(*error);
@@ -284,7 +299,7 @@ Datum refresh_early(Call& call, Datum value, const Visible& found) {
     std::uint32_t flight = 0;
     if (call.untouched && call.may_fill &&
         pg::lead_flight(call.flight_key(), true, flight) == core::Boarding::kLeads)
-        return refresh(call, value, found, "hit", [&] { return lead(call, found, flight); });
+        return refresh(call, value, found, "hit", &flight);
     return call.serve(value, found, "hit");
 }
 
@@ -296,11 +311,10 @@ Datum refresh_stale(const Call& call, Datum value, const Visible& found) {
     const bool may_lead = call.untouched && may_compute;
     switch (pg::lead_flight(call.flight_key(), may_lead, flight)) {
         case core::Boarding::kLeads:
-            return refresh(call, value, found, "stale hit", [&] { return lead(call, found, flight); });
+            return refresh(call, value, found, "stale hit", &flight);
         case core::Boarding::kAlone:
             // Who writes refreshes it too, if only for its own transaction until that commits.
-            if (may_compute && !call.untouched)
-                return refresh(call, value, found, "stale hit", [&] { return fill_alone(call); });
+            if (may_compute && !call.untouched) return refresh(call, value, found, "stale hit", nullptr);
             break;
         default:
             break;
