@@ -184,6 +184,7 @@ struct Call {
     std::size_t limit = 0;          // to the bytes of the stored form
     varlena* packed = nullptr;      // that form; null: not wanted, or too large
     SetRequest* request = nullptr;  // gets its tags when there is something to be stored
+    bool is_warmed = false;         // see Source
 };
 
 /// The function underneath with these arguments, as the parser would have made it.
@@ -396,7 +397,7 @@ void read_or_compute(Call& call) {
     const core::Scope scope = function_scope(d.is_shared ? shared_scope(caller) : own_scope(caller));
     const Place place{&scope, true};
     pg::Finding obstacle;
-    const Source source{compute_packed, &call, "cached function", forget_computed, &obstacle};
+    const Source source{compute_packed, &call, "cached function", forget_computed, &obstacle, call.is_warmed};
     const Tracking tracking = d.is_tracked          ? Tracking::kAll
                               : pg::tracks_writes() ? Tracking::kRowSecurity
                                                     : Tracking::kNone;
@@ -440,6 +441,7 @@ Warmed warm_call(FunctionCallInfo fcinfo, std::string_view key) {
     const auto is_fresh = [&] { return look_up(key, scope).where != Visible::Where::kNowhere; };
     if (make_key(d, site.frame, fcinfo, nullptr, buffer) != key || is_fresh()) return Warmed::kNotDue;
     Call call{site, fcinfo, CurrentMemoryContext};
+    call.is_warmed = true;
     if (d.is_set) call.rows = start_rows(fcinfo);
     read_or_compute(call);
     if (!call.is_computed) return Warmed::kNotDue;  // somebody else has been faster

@@ -259,6 +259,7 @@ void warn_not_refreshed(const ErrorData& error) {
 /// business then. `flight`: the one that this session leads for it, which is landed whatever comes; null: it computes for itself.
 Datum refresh(const Call& call, Datum value, const Visible& found, const char* otherwise,
               const std::uint32_t* flight) {
+    if (call.source.is_warmed) return flight != nullptr ? lead(call, found, *flight) : fill_alone(call);
     Datum computed = 0;
     core::Landing how = core::Landing::kFailed;
     const ErrorData* error = nullptr;

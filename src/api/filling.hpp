@@ -33,6 +33,8 @@ struct Source {
     void (*forget)(void* context) = nullptr;
     pg::Finding* obstacle =
         nullptr;  ///< if given: why the result was not kept, where that was what it had read
+    bool is_warmed =
+        false;  ///< it is called for to be refreshed: an error is raised, although there is a value
     Oid told =
         InvalidOid;  ///< a table that its own query reads, and whose changes the request's tags tell of; for Tracking::kAll
 };
