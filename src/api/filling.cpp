@@ -19,6 +19,7 @@ extern "C" {
 #include "access/xlog.h"
 #include "common/pg_prng.h"
 #include "storage/proc.h"
+#include "utils/timestamp.h"
 }
 
 namespace cache_ext::api {
@@ -118,6 +119,8 @@ struct Call {
     }
     /// The flight that the computation is.
     std::uint64_t flight_key() const noexcept { return pg::region().store().key_hash(scope.id, request.key); }
+    /// Whether an entry that is there may be computed again already: not just after that has failed.
+    bool may_try() const noexcept { return source.is_warmed || !pg::rests(flight_key()); }
     bool peek(Datum& value, Visible& found, Freshness wanted = Freshness::kFresh) const {
         return api::peek(request.key, request.max_age, value, found, place.scope, wanted);
     }
@@ -263,6 +266,7 @@ Datum refresh(const Call& call, Datum value, const Visible& found, const char* o
     Datum computed = 0;
     core::Landing how = core::Landing::kFailed;
     const ErrorData* error = nullptr;
+    const core::Timestamp begin = GetCurrentTimestamp();
     PG_TRY();
     {
         error = pg::attempt([&] {
@@ -276,6 +280,7 @@ Datum refresh(const Call& call, Datum value, const Visible& found, const char* o
         PG_RE_THROW();
     }
     PG_END_TRY();
+    if (error != nullptr) pg::note_failed_refresh(call.flight_key(), begin);
     if (flight != nullptr) pg::land(*flight, error == nullptr ? how : core::Landing::kFailed);
     if (error == nullptr) return computed;
     if (call.source.forget != nullptr) call.source.forget(call.source.context);
@@ -298,7 +303,7 @@ bool is_due(const Visible& found) {
 Datum refresh_early(Call& call, Datum value, const Visible& found) {
     call.prepare();
     std::uint32_t flight = 0;
-    if (call.untouched && call.may_fill &&
+    if (call.untouched && call.may_fill && call.may_try() &&
         pg::lead_flight(call.flight_key(), true, flight) == core::Boarding::kLeads)
         return refresh(call, value, found, "hit", &flight);
     return call.serve(value, found, "hit");
@@ -308,7 +313,7 @@ Datum refresh_early(Call& call, Datum value, const Visible& found) {
 Datum refresh_stale(const Call& call, Datum value, const Visible& found) {
     if (!found.stale) return call.serve(value, found, "hit");  // somebody has just refreshed it
     std::uint32_t flight = 0;
-    const bool may_compute = call.may_fill && may_refresh(found);
+    const bool may_compute = call.may_fill && may_refresh(found) && call.may_try();
     const bool may_lead = call.untouched && may_compute;
     switch (pg::lead_flight(call.flight_key(), may_lead, flight)) {
         case core::Boarding::kLeads:

@@ -45,10 +45,20 @@ SELECT refresh();
 SELECT expire_cache_by_tags('{g}');
 SELECT refresh();
 TABLE entry;
+CREATE TABLE divided (n int);
 -- Where that fails the value is served nevertheless, and whatever had been done is undone.
 SELECT expire_cache_by_tags('{g}');
 SELECT refresh('SELECT to_jsonb(1 / 0)');
 TABLE entry;
+-- Nobody tries again for a while, each by what it says itself.
+SET cache_ext.refresh_pause = '1h';
+SELECT refresh('SELECT to_jsonb(1 / 0)');
+BEGIN;
+INSERT INTO divided VALUES (1);
+SELECT refresh('SELECT to_jsonb(1 / 0)');
+COMMIT;
+SET cache_ext.refresh_pause = 0;
+SELECT refresh('SELECT to_jsonb(1 / 0)');
 CREATE TABLE log (n int);
 CREATE FUNCTION writes_and_fails() RETURNS int LANGUAGE plpgsql AS $$
 BEGIN
