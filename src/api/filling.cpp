@@ -259,7 +259,7 @@ void warn_not_refreshed(const ErrorData& error) {
 }
 
 /// Computes an entry again in whose place there is a value to serve, `value`: that is served where it cannot be computed, which is none of the caller's
-/// business then. `flight`: the one that this session leads for it, which is landed whatever comes; null: it computes for itself.
+/// business then, but on a standby. `flight`: the one that this session leads for it, which is landed whatever comes; null: it computes for itself.
 Datum refresh(const Call& call, Datum value, const Visible& found, const char* otherwise,
               const std::uint32_t* flight) {
     if (call.source.is_warmed) return flight != nullptr ? lead(call, found, *flight) : fill_alone(call);
@@ -267,15 +267,23 @@ Datum refresh(const Call& call, Datum value, const Visible& found, const char* o
     core::Landing how = core::Landing::kFailed;
     const ErrorData* error = nullptr;
     const core::Timestamp begin = GetCurrentTimestamp();
+    const auto compute = [&] {
+        computed = pg::guarded(
+            [&] { return flight != nullptr ? fill_for_all(call, found, how) : fill_alone(call); });
+    };
     PG_TRY();
     {
-        error = pg::attempt([&] {
-            computed = pg::guarded(
-                [&] { return flight != nullptr ? fill_for_all(call, found, how) : fill_alone(call); });
-        });
+        // In a subtransaction a conflict with what is replayed would end the session, not the statement.
+        if (RecoveryInProgress()) {
+            compute();
+        } else {
+            error = pg::attempt(compute);
+        }
     }
     PG_CATCH();
     {
+        if (geterrcode() != ERRCODE_QUERY_CANCELED && geterrcode() != ERRCODE_ADMIN_SHUTDOWN)
+            pg::note_failed_refresh(call.flight_key(), begin);
         if (flight != nullptr) pg::land(*flight, core::Landing::kFailed);
         PG_RE_THROW();
     }
