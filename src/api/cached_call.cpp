@@ -179,10 +179,12 @@ struct Call {
     bool is_computed = false;
     Datum value = 0;
     bool is_null = true;
-    Tuplestorestate* rows = nullptr;  // that a set's rows are put into
-    std::size_t limit = 0;            // to the bytes of the stored form
-    varlena* packed = nullptr;        // that form; null: not wanted, or too large
-    SetRequest* request = nullptr;    // gets its tags when there is something to be stored
+    Tuplestorestate* rows =
+        nullptr;  // that a set's rows are put into: at once if they have no stored form, else at the end
+    std::size_t limit = 0;          // to the bytes of the stored form
+    varlena* packed = nullptr;      // that form; null: not wanted, or too large
+    SetRequest* request = nullptr;  // gets its tags when there is something to be stored
+    bool is_warmed = false;         // see Source
 };
 
 /// The function underneath with these arguments, as the parser would have made it.
@@ -360,6 +362,17 @@ Datum compute_packed(void* context) {
     return PointerGetDatum(call.packed);
 }
 
+/// As read_or_fill wants it. What was computed may be of rows that are there no more.
+void forget_computed(void* context) {
+    Call& call = *static_cast<Call*>(context);
+    call.is_computed = false;
+    call.value = 0;
+    call.is_null = true;
+    call.packed = nullptr;
+    if (call.rows != nullptr)
+        call.rows = start_rows_again(*reinterpret_cast<ReturnSetInfo*>(call.fcinfo->resultinfo));
+}
+
 // --- the cached call ----------------------------------------------------------------------------------
 
 void read_or_compute(Call& call) {
@@ -384,18 +397,19 @@ void read_or_compute(Call& call) {
     const core::Scope scope = function_scope(d.is_shared ? shared_scope(caller) : own_scope(caller));
     const Place place{&scope, true};
     pg::Finding obstacle;
-    const Source source{compute_packed, &call, "cached function", &obstacle};
+    const Source source{compute_packed, &call, "cached function", forget_computed, &obstacle, call.is_warmed};
     const Tracking tracking = d.is_tracked          ? Tracking::kAll
                               : pg::tracks_writes() ? Tracking::kRowSecurity
                                                     : Tracking::kNone;
     const Datum packed = read_or_fill(request, place, source, tracking);
     if (obstacle.obstacle == pg::Obstacle::kParallel) d.avoids_parallel = true;
-    if (call.is_computed) return;
+    if (call.is_computed) {
+        if (d.is_set && call.packed != nullptr) unpack_rows(site.result, call.packed, call.rows);
+        return;
+    }
     pg::session().function_hits.add(count_id(d.function.oid), pg::region().header().functions);
     auto* bytes = reinterpret_cast<varlena*>(DatumGetPointer(packed));
     if (d.is_set) {
-        // Of a computation that failed, in whose place this is.
-        if (tuplestore_tuple_count(call.rows) > 0) tuplestore_clear(call.rows);
         unpack_rows(site.result, bytes, call.rows);
         pfree(bytes);
     } else {
@@ -427,6 +441,7 @@ Warmed warm_call(FunctionCallInfo fcinfo, std::string_view key) {
     const auto is_fresh = [&] { return look_up(key, scope).where != Visible::Where::kNowhere; };
     if (make_key(d, site.frame, fcinfo, nullptr, buffer) != key || is_fresh()) return Warmed::kNotDue;
     Call call{site, fcinfo, CurrentMemoryContext};
+    call.is_warmed = true;
     if (d.is_set) call.rows = start_rows(fcinfo);
     read_or_compute(call);
     if (!call.is_computed) return Warmed::kNotDue;  // somebody else has been faster

@@ -19,6 +19,7 @@ extern "C" {
 #include "access/xlog.h"
 #include "common/pg_prng.h"
 #include "storage/proc.h"
+#include "utils/timestamp.h"
 }
 
 namespace cache_ext::api {
@@ -118,6 +119,8 @@ struct Call {
     }
     /// The flight that the computation is.
     std::uint64_t flight_key() const noexcept { return pg::region().store().key_hash(scope.id, request.key); }
+    /// Whether an entry that is there may be computed again already: not just after that has failed.
+    bool may_try() const noexcept { return source.is_warmed || !pg::rests(flight_key()); }
     bool peek(Datum& value, Visible& found, Freshness wanted = Freshness::kFresh) const {
         return api::peek(request.key, request.max_age, value, found, place.scope, wanted);
     }
@@ -256,12 +259,39 @@ void warn_not_refreshed(const ErrorData& error) {
 }
 
 /// Computes an entry again in whose place there is a value to serve, `value`: that is served where it cannot be computed, which is none of the caller's
-/// business then. `compute` may throw.
-template <class F>
-Datum refresh(const Call& call, Datum value, const Visible& found, const char* otherwise, F compute) {
+/// business then, but on a standby. `flight`: the one that this session leads for it, which is landed whatever comes; null: it computes for itself.
+Datum refresh(const Call& call, Datum value, const Visible& found, const char* otherwise,
+              const std::uint32_t* flight) {
+    if (call.source.is_warmed) return flight != nullptr ? lead(call, found, *flight) : fill_alone(call);
     Datum computed = 0;
-    const ErrorData* error = pg::attempt([&] { computed = pg::guarded(compute); });
+    core::Landing how = core::Landing::kFailed;
+    const ErrorData* error = nullptr;
+    const core::Timestamp begin = GetCurrentTimestamp();
+    const auto compute = [&] {
+        computed = pg::guarded(
+            [&] { return flight != nullptr ? fill_for_all(call, found, how) : fill_alone(call); });
+    };
+    PG_TRY();
+    {
+        // In a subtransaction a conflict with what is replayed would end the session, not the statement.
+        if (RecoveryInProgress()) {
+            compute();
+        } else {
+            error = pg::attempt(compute);
+        }
+    }
+    PG_CATCH();
+    {
+        if (geterrcode() != ERRCODE_QUERY_CANCELED && geterrcode() != ERRCODE_ADMIN_SHUTDOWN)
+            pg::note_failed_refresh(call.flight_key(), begin);
+        if (flight != nullptr) pg::land(*flight, core::Landing::kFailed);
+        PG_RE_THROW();
+    }
+    PG_END_TRY();
+    if (error != nullptr) pg::note_failed_refresh(call.flight_key(), begin);
+    if (flight != nullptr) pg::land(*flight, error == nullptr ? how : core::Landing::kFailed);
     if (error == nullptr) return computed;
+    if (call.source.forget != nullptr) call.source.forget(call.source.context);
     warn_not_refreshed(*error);
     return call.serve(value, found, otherwise);
 }
@@ -281,9 +311,9 @@ bool is_due(const Visible& found) {
 Datum refresh_early(Call& call, Datum value, const Visible& found) {
     call.prepare();
     std::uint32_t flight = 0;
-    if (call.untouched && call.may_fill &&
+    if (call.untouched && call.may_fill && call.may_try() &&
         pg::lead_flight(call.flight_key(), true, flight) == core::Boarding::kLeads)
-        return refresh(call, value, found, "hit", [&] { return lead(call, found, flight); });
+        return refresh(call, value, found, "hit", &flight);
     return call.serve(value, found, "hit");
 }
 
@@ -291,15 +321,14 @@ Datum refresh_early(Call& call, Datum value, const Visible& found) {
 Datum refresh_stale(const Call& call, Datum value, const Visible& found) {
     if (!found.stale) return call.serve(value, found, "hit");  // somebody has just refreshed it
     std::uint32_t flight = 0;
-    const bool may_compute = call.may_fill && may_refresh(found);
+    const bool may_compute = call.may_fill && may_refresh(found) && call.may_try();
     const bool may_lead = call.untouched && may_compute;
     switch (pg::lead_flight(call.flight_key(), may_lead, flight)) {
         case core::Boarding::kLeads:
-            return refresh(call, value, found, "stale hit", [&] { return lead(call, found, flight); });
+            return refresh(call, value, found, "stale hit", &flight);
         case core::Boarding::kAlone:
             // Who writes refreshes it too, if only for its own transaction until that commits.
-            if (may_compute && !call.untouched)
-                return refresh(call, value, found, "stale hit", [&] { return fill_alone(call); });
+            if (may_compute && !call.untouched) return refresh(call, value, found, "stale hit", nullptr);
             break;
         default:
             break;

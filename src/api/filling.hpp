@@ -29,8 +29,12 @@ struct Source {
     Datum (*compute)(void* context);
     void* context;
     const char* log_name;  ///< names the operation in the server's log
+    /// If given, called where an error came after `compute` had begun and what is cached is returned in place of its result, all of which is to be forgotten.
+    void (*forget)(void* context) = nullptr;
     pg::Finding* obstacle =
         nullptr;  ///< if given: why the result was not kept, where that was what it had read
+    bool is_warmed =
+        false;  ///< it is called for to be refreshed: an error is raised, although there is a value
     Oid told =
         InvalidOid;  ///< a table that its own query reads, and whose changes the request's tags tell of; for Tracking::kAll
 };

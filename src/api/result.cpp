@@ -9,6 +9,7 @@ extern "C" {
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
@@ -80,6 +81,18 @@ MinimalTuple storable_row(TupleTableSlot* slot, TupleDesc row) {
             values[i] = PointerGetDatum(PG_DETOAST_DATUM_PACKED(values[i]));
     }
     return pg::form_minimal_tuple(row, values, slot->tts_isnull);
+}
+
+/// Puts rows that lie one behind the other into a store.
+void put_rows(const ResultType& type, const char* at, std::uint32_t count, Tuplestorestate* to) {
+    TupleTableSlot* slot = MakeSingleTupleTableSlot(type.row, &TTSOpsMinimalTuple);
+    for (std::uint32_t i = 0; i < count; ++i) {
+        auto* row = reinterpret_cast<MinimalTuple>(const_cast<char*>(at));
+        ExecStoreMinimalTuple(row, slot, false);
+        tuplestore_puttupleslot(to, slot);
+        at += MAXALIGN(row->t_len);
+    }
+    ExecDropSingleTupleTableSlot(slot);
 }
 
 }  // namespace
@@ -176,9 +189,11 @@ varlena* pack_rows(const ResultType& type, Tuplestorestate* from, Tuplestorestat
     MemoryContext scratch =
         AllocSetContextCreate(CurrentMemoryContext, "cache_ext rows", ALLOCSET_DEFAULT_SIZES);
     TupleTableSlot* slot = MakeSingleTupleTableSlot(type.row, &TTSOpsMinimalTuple);
-    for (; tuplestore_gettupleslot(from, true, false, slot); ++count) {
-        tuplestore_puttupleslot(to, slot);
-        if (!fits) continue;
+    while (tuplestore_gettupleslot(from, true, false, slot)) {
+        if (!fits) {
+            tuplestore_puttupleslot(to, slot);
+            continue;
+        }
         MemoryContext outer = MemoryContextSwitchTo(scratch);
         const MinimalTuple row = storable_row(slot, type.row);
         MemoryContextSwitchTo(outer);
@@ -189,6 +204,10 @@ varlena* pack_rows(const ResultType& type, Tuplestorestate* from, Tuplestorestat
             std::memcpy(data.data + data.len, row, row->t_len);
             std::memset(data.data + data.len + row->t_len, 0, bytes - row->t_len);
             data.len += static_cast<int>(bytes);
+            ++count;
+        } else {
+            put_rows(type, data.data + kHead, count, to);
+            tuplestore_puttupleslot(to, slot);
         }
         MemoryContextReset(scratch);
     }
@@ -206,15 +225,18 @@ varlena* pack_rows(const ResultType& type, Tuplestorestate* from, Tuplestorestat
 
 void unpack_rows(const ResultType& type, const varlena* packed, Tuplestorestate* rows) {
     const auto* p = reinterpret_cast<const Packed*>(packed);
-    TupleTableSlot* slot = MakeSingleTupleTableSlot(type.row, &TTSOpsMinimalTuple);
-    const char* at = p->data;
-    for (std::uint32_t i = 0; i < p->rows; ++i) {
-        auto* row = reinterpret_cast<MinimalTuple>(const_cast<char*>(at));
-        ExecStoreMinimalTuple(row, slot, false);
-        tuplestore_puttupleslot(rows, slot);
-        at += MAXALIGN(row->t_len);
-    }
-    ExecDropSingleTupleTableSlot(slot);
+    put_rows(type, p->data, p->rows, rows);
+}
+
+Tuplestorestate* start_rows_again(ReturnSetInfo& result) {
+    if (tuplestore_tuple_count(result.setResult) == 0) return result.setResult;
+    // One that was on its way to a file when the error came has rows twice, and cannot even be ended. It goes with the query's memory.
+    if (tuplestore_in_memory(result.setResult)) tuplestore_end(result.setResult);
+    MemoryContext outer = MemoryContextSwitchTo(result.econtext->ecxt_per_query_memory);
+    result.setResult =
+        tuplestore_begin_heap((result.allowedModes & SFRM_Materialize_Random) != 0, false, work_mem);
+    MemoryContextSwitchTo(outer);
+    return result.setResult;
 }
 
 }  // namespace cache_ext::api

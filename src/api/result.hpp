@@ -14,6 +14,7 @@
 
 extern "C" {
 #include "access/tupdesc.h"
+#include "nodes/execnodes.h"
 #include "utils/tuplestore.h"
 }
 
@@ -45,10 +46,14 @@ varlena* pack_value(const ResultType& type, Datum value, bool is_null, std::size
 /// The value of a stored form, in the memory of that.
 Datum unpack_value(const ResultType& type, varlena* packed, bool& is_null);
 
-/// Appends the rows of one store to another, and makes their stored form, in the current memory context. Null: it would take more than `limit` bytes.
+/// The stored form of the rows of a store, in the current memory context. Null: it would take more than `limit` bytes; the rows have been appended to `to`
+/// instead.
 varlena* pack_rows(const ResultType& type, Tuplestorestate* from, Tuplestorestate* to, std::size_t limit);
 
 /// Appends the rows of a stored form.
 void unpack_rows(const ResultType& type, const varlena* packed, Tuplestorestate* rows);
+
+/// The store of a result that begins anew, after an error that may have come while a row was put into it.
+Tuplestorestate* start_rows_again(ReturnSetInfo& result);
 
 }  // namespace cache_ext::api

@@ -56,9 +56,10 @@ struct Call {
     Page page;
     Oid objects;
     ResultType row;
-    Tuplestorestate* rows;  ///< that the caller is given
+    ReturnSetInfo& result;  ///< where the caller finds the rows
     MemoryContext memory;   ///< of the caller
     bool is_computed = false;
+    varlena* packed = nullptr;  ///< the rows that were computed, if they have a stored form
 };
 
 // --- arguments ----------------------------------------------------------------------------------------
@@ -127,8 +128,8 @@ Tuplestorestate* read_page(const Call& call) {
     return rows;
 }
 
-/// The same, to the caller, and in the form in which it is kept; null where it would take more than `limit` bytes.
-varlena* compute(Call& call, std::size_t limit) {
+/// The same in the form in which it is kept; to the caller where that would take more than `limit` bytes.
+void compute(Call& call, std::size_t limit) {
     MemoryContext work = AllocSetContextCreate(call.memory, "cache_ext listing", ALLOCSET_DEFAULT_SIZES);
     MemoryContext outer = MemoryContextSwitchTo(work);
     const int level = NewGUCNestLevel();
@@ -136,12 +137,11 @@ varlena* compute(Call& call, std::size_t limit) {
     Tuplestorestate* rows = read_page(call);
     AtEOXact_GUC(false, level);
     MemoryContextSwitchTo(call.memory);
-    varlena* packed = pack_rows(call.row, rows, call.rows, limit);
+    call.packed = pack_rows(call.row, rows, call.result.setResult, limit);
     tuplestore_end(rows);
     MemoryContextSwitchTo(outer);
     MemoryContextDelete(work);
     call.is_computed = true;
-    return packed;
 }
 
 // --- what a page rests on -----------------------------------------------------------------------------
@@ -161,9 +161,16 @@ bool may_change_by_itself(Oid objects) {
 Datum compute_packed(void* context) {
     Call& call = *static_cast<Call*>(context);
     const std::size_t limit = std::size_t{static_cast<unsigned>(pg::settings::max_entry_size_kb)} * 1024;
-    varlena* packed = compute(call, limit);
-    if (packed == nullptr || may_change_by_itself(call.objects)) return 0;
-    return PointerGetDatum(packed);
+    compute(call, limit);
+    if (call.packed == nullptr || may_change_by_itself(call.objects)) return 0;
+    return PointerGetDatum(call.packed);
+}
+
+void forget_computed(void* context) {
+    Call& call = *static_cast<Call*>(context);
+    call.is_computed = false;
+    call.packed = nullptr;
+    start_rows_again(call.result);
 }
 
 bool writes_objects(void* objects, Oid written) { return *static_cast<const Oid*>(objects) == written; }
@@ -240,7 +247,7 @@ void list(Call& call) {
     const bool is_told = tells_of_changes(call.objects);
     Tracking tracking = Tracking::kNone;
     if (!find_tracking(call.objects, is_told, tracking)) {
-        (void)compute(call, 0);
+        compute(call, 0);
         return;
     }
     FolderTag folder;
@@ -250,11 +257,12 @@ void list(Call& call) {
     request.is_binary = true;
     request.tags = {tags, is_told ? 2 : 0};
     const core::Scope scope = function_scope(own_scope(pg::caller()));
-    Source source{compute_packed, &call, "storage listing"};
+    Source source{compute_packed, &call, "storage listing", forget_computed};
     if (is_told) source.told = call.objects;
-    const Datum packed = read_or_fill(request, {&scope, true}, source, tracking);
-    if (!call.is_computed)
-        unpack_rows(call.row, reinterpret_cast<varlena*>(DatumGetPointer(packed)), call.rows);
+    const Datum kept = read_or_fill(request, {&scope, true}, source, tracking);
+    const auto* packed =
+        call.is_computed ? call.packed : reinterpret_cast<const varlena*>(DatumGetPointer(kept));
+    if (packed != nullptr) unpack_rows(call.row, packed, call.result.setResult);
 }
 
 }  // namespace
@@ -263,8 +271,7 @@ CACHE_EXT_FUNCTION(list_storage_objects) {
     const Page page = page_argument(fcinfo);
     InitMaterializedSRF(fcinfo, 0);
     auto& result = *reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
-    Call call{page, storage_table("objects"), set_result(result.setDesc), result.setResult,
-              CurrentMemoryContext};
+    Call call{page, storage_table("objects"), set_result(result.setDesc), result, CurrentMemoryContext};
     list(call);
     // Rows tell that their bucket is there.
     if (tuplestore_tuple_count(result.setResult) == 0 && !storage_bucket_exists(page.bucket)) {

@@ -1,5 +1,6 @@
 #include "core/flights.hpp"
 
+#include <algorithm>
 #include <mutex>
 
 namespace cache_ext::core {
@@ -91,6 +92,23 @@ std::size_t Flights::land_some(Base base, std::uint32_t flight, Landing how,
         f.leader = 0;
     }
     return count;
+}
+
+void Flights::note_failure(std::uint64_t key, Timestamp now, Timestamp took) noexcept {
+    const std::scoped_lock guard(lock_);
+    failures_[key % kFailures] = {key, now, took};
+}
+
+bool Flights::rests(std::uint64_t key, Timestamp now, Timestamp least) noexcept {
+    constexpr Timestamp kTimes = 10;
+    constexpr Timestamp kLongest = 60'000'000;
+    if (least == 0) return false;
+    const std::scoped_lock guard(lock_);
+    const Failure& failure = failures_[key % kFailures];
+    if (failure.at == 0 || failure.key != key) return false;
+    const Timestamp rest = std::max(least, std::min(failure.took, kLongest / kTimes) * kTimes);
+    // Not longer, whatever becomes of the clock.
+    return now >= failure.at && now - failure.at < rest;
 }
 
 bool Flights::leads(Base base, std::uint32_t session) noexcept {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 
+#include "core/entry.hpp"
 #include "core/ref.hpp"
 #include "core/spinlock.hpp"
 
@@ -79,6 +80,13 @@ public:
         } while (count == kBatch);
     }
 
+    /// What refreshed a key has failed, after `took` microseconds. Kept until another key takes its place.
+    void note_failure(std::uint64_t key, Timestamp now, Timestamp took) noexcept;
+
+    /// Whether a key is not to be refreshed yet because that has failed lately: for `least` microseconds, and ten times as long as it took before it failed,
+    /// up to a minute.
+    bool rests(std::uint64_t key, Timestamp now, Timestamp least) noexcept;
+
     /// The session is over: it waits for nothing, and what it led has failed.
     template <class Wake>
     void end_session(Base base, std::uint32_t session, Wake&& wake) noexcept {
@@ -91,6 +99,7 @@ public:
 private:
     static constexpr std::uint32_t kProbes = 8;
     static constexpr std::size_t kBatch = 64;
+    static constexpr std::uint32_t kFailures = 1024;
 
     struct Flight {
         std::uint64_t key;
@@ -106,6 +115,12 @@ private:
         std::uint32_t unused;
     };
 
+    struct Failure {
+        std::uint64_t key;
+        Timestamp at;  ///< 0 = unused
+        Timestamp took;
+    };
+
     Seat& seat(Base base, std::uint32_t session) const noexcept { return base.at<Seat>(seats_)[session]; }
     bool leads_to(Base base, std::uint32_t flight, std::uint32_t session) const noexcept;
     bool leads(Base base, std::uint32_t session) noexcept;
@@ -117,6 +132,7 @@ private:
     Ref seats_;
     std::uint32_t sessions_;
     Flight flights_[kFlights];
+    Failure failures_[kFailures];  ///< by the key
 };
 
 }  // namespace cache_ext::core

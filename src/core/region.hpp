@@ -35,7 +35,7 @@ struct RegionOptions {
 // NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): so its order is that of what belongs together
 struct RegionHeader {
     static constexpr std::uint64_t kMagic = 0x7478655f65686361ULL;
-    static constexpr std::uint32_t kLayoutVersion = 9;
+    static constexpr std::uint32_t kLayoutVersion = 10;
 
     std::uint64_t magic;
     std::uint32_t layout_version;

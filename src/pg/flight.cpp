@@ -150,6 +150,16 @@ void land(std::uint32_t flight, core::Landing how) noexcept {
     flights().land(region().base(), flight, how, wake);
 }
 
+bool rests(std::uint64_t key) noexcept {
+    return settings::refresh_pause_ms > 0 &&
+           flights().rests(key, GetCurrentTimestamp(), core::Timestamp{settings::refresh_pause_ms} * 1000);
+}
+
+void note_failed_refresh(std::uint64_t key, core::Timestamp begin) noexcept {
+    const core::Timestamp now = GetCurrentTimestamp();
+    flights().note_failure(key, now, std::max<core::Timestamp>(now - begin, 0));
+}
+
 void end_flights() noexcept { flights().end_session(region().base(), own_number(), wake); }
 
 }  // namespace cache_ext::pg

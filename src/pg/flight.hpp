@@ -25,6 +25,12 @@ Arrival join_flight(std::uint64_t key, bool may_lead, std::uint32_t& flight);
 /// Ends a flight that this session leads, and wakes who waits for it.
 void land(std::uint32_t flight, core::Landing how) noexcept;
 
+/// Whether a key is not to be refreshed yet because that has failed lately, by this session's cache_ext.refresh_pause.
+bool rests(std::uint64_t key) noexcept;
+
+/// What refreshed a key has failed; it began at `begin`.
+void note_failed_refresh(std::uint64_t key, core::Timestamp begin) noexcept;
+
 /// At the end of the session: whatever it leads has failed.
 void end_flights() noexcept;
 

@@ -29,6 +29,7 @@ constinit char* scope_claims = nullptr;
 constinit char* scope_settings = nullptr;
 constinit char* shared_writers = nullptr;
 constinit int serializable = kSerializableBypass;
+constinit int refresh_pause_ms = 0;
 constinit int single_flight_timeout_ms = 0;
 constinit bool log_operations = false;
 constinit int cleanup_interval_s = 0;
@@ -283,6 +284,9 @@ void define_settings() {
         "Longest wait for a value that another session is computing; a quarter of statement_timeout if that "
         "is less.",
         &single_flight_timeout_ms, 5000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS);
+    define_int("cache_ext.refresh_pause",
+               "Shortest time from a failed refresh of an entry to the next; 0 for none.", &refresh_pause_ms,
+               1000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS);
     define_bool("cache_ext.log_operations", "Logs each operation of the cache.", &log_operations, false,
                 PGC_SUSET);
     define_int("cache_ext.cleanup_interval", "Time between two sweeps of expired entries.",

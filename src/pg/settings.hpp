@@ -26,6 +26,7 @@ extern char* scope_claims;            ///< `*` or a list of top-level claims
 extern char* scope_settings;          ///< a list of names of settings
 extern char* shared_writers;          ///< a role's name, or empty
 extern int serializable;              ///< a SerializableMode
+extern int refresh_pause_ms;          ///< shortest time between a failed refresh and the next
 extern int single_flight_timeout_ms;  ///< longest wait for another session's computation
 extern bool log_operations;           ///< log each operation
 extern int cleanup_interval_s;        ///< seconds between two sweeps of expired entries

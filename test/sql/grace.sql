@@ -45,10 +45,20 @@ SELECT refresh();
 SELECT expire_cache_by_tags('{g}');
 SELECT refresh();
 TABLE entry;
+CREATE TABLE divided (n int);
 -- Where that fails the value is served nevertheless, and whatever had been done is undone.
 SELECT expire_cache_by_tags('{g}');
 SELECT refresh('SELECT to_jsonb(1 / 0)');
 TABLE entry;
+-- Nobody tries again for a while, each by what it says itself.
+SET cache_ext.refresh_pause = '1h';
+SELECT refresh('SELECT to_jsonb(1 / 0)');
+BEGIN;
+INSERT INTO divided VALUES (1);
+SELECT refresh('SELECT to_jsonb(1 / 0)');
+COMMIT;
+SET cache_ext.refresh_pause = 0;
+SELECT refresh('SELECT to_jsonb(1 / 0)');
 CREATE TABLE log (n int);
 CREATE FUNCTION writes_and_fails() RETURNS int LANGUAGE plpgsql AS $$
 BEGIN
@@ -84,6 +94,28 @@ UPDATE divisor SET n = 0;
 SELECT * FROM rows_cached(1);
 SELECT * FROM rows(1);
 UPDATE divisor SET n = 1;
+-- Rows that are computed take the room of one result, and what has none is not returned in part.
+CREATE TABLE size (n int);
+INSERT INTO size VALUES (40);
+CREATE FUNCTION many(p_from int) RETURNS SETOF text STABLE LANGUAGE sql
+    AS $$ SELECT repeat('x', 1000) || i FROM generate_series(p_from, (SELECT n FROM size)) i $$;
+SELECT create_cached_function('many(int)', '1 hour', ARRAY['g'], p_grace => '1 hour');
+SELECT count(*), sum(right(many_cached, -1000)::int) FROM many_cached(1);
+SELECT expire_cache_by_tags('{g}') > 0 AS expired;
+UPDATE size SET n = 100;
+SET work_mem = '64kB';
+SET temp_file_limit = '120kB';
+SELECT count(*), sum(right(many_cached, -1000)::int) FROM many_cached(1);
+-- One that is too large to be kept.
+SELECT expire_cache_by_tags('{g}') > 0 AS expired;
+UPDATE size SET n = 1500;
+SET temp_file_limit = '2MB';
+SET client_min_messages = error;
+SELECT count(*), sum(right(many_cached, -1000)::int) FROM many_cached(1);
+RESET client_min_messages;
+RESET temp_file_limit;
+SELECT count(*), sum(right(many_cached, -1000)::int) FROM many_cached(1);
+RESET work_mem;
 -- Who is told to stop does.
 CREATE FUNCTION is_cancelled() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE query_canceled; END $$;
 SELECT refresh('SELECT is_cancelled()');

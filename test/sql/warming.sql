@@ -169,6 +169,19 @@ RESET ROLE;
 SELECT expire_cache_by_tags('{graceful}');
 SELECT warm_cache();
 SELECT graceful_cached();
+-- Where that fails it is told of and counted as elsewhere, although there is a value.
+SET ROLE warm_owner;
+CREATE FUNCTION graceful_quotient(a int) RETURNS int LANGUAGE plpgsql STABLE AS $$ BEGIN RETURN a / (SELECT CASE WHEN fails THEN 0 ELSE 1 END FROM failing); END $$;
+SELECT create_cached_function('graceful_quotient(int)', '1 hour', '{quotients}', p_shared => true, p_grace => '1 hour');
+SELECT graceful_quotient_cached(1), graceful_quotient_cached(2), graceful_quotient_cached(3);
+SELECT graceful_quotient_cached(1), graceful_quotient_cached(2), graceful_quotient_cached(3);
+RESET ROLE;
+UPDATE failing SET fails = true;
+SELECT warm_cache() > 0 AS others;
+SELECT expire_cache_by_tags('{quotients}');
+SELECT warm_cache(1);
+SELECT graceful_quotient_cached(1);
+DROP FUNCTION graceful_quotient CASCADE;
 
 -- Other settings make other keys; they are warmed where these are set.
 SET timezone = 'Asia/Tokyo';

@@ -50,6 +50,30 @@ TEST(Flights, OneLeadsAndTheOthersAreTold) {
     EXPECT_EQ(w.board(9, 7), Boarding::kLeads) << "it is over";
 }
 
+TEST(Flights, WhatHasFailedRests) {
+    World w;
+    constexpr Timestamp kSecond = 1'000'000;
+    constexpr Timestamp kFailed = 1000 * kSecond;
+    Flights& f = w.flights();
+    EXPECT_FALSE(f.rests(7, kFailed, kSecond)) << "nothing has failed";
+    f.note_failure(7, kFailed, 1000);
+    EXPECT_TRUE(f.rests(7, kFailed, kSecond));
+    EXPECT_TRUE(f.rests(7, kFailed + kSecond - 1, kSecond));
+    EXPECT_FALSE(f.rests(7, kFailed + kSecond, kSecond));
+    EXPECT_TRUE(f.rests(7, kFailed + kSecond, 2 * kSecond)) << "who asks says for how long";
+    EXPECT_FALSE(f.rests(7, kFailed, 0));
+    EXPECT_FALSE(f.rests(8, kFailed, kSecond)) << "another key";
+    EXPECT_FALSE(f.rests(7, kFailed - 1, kSecond)) << "the clock was set back";
+    // What takes long rests longer.
+    f.note_failure(7, kFailed, 3 * kSecond);
+    EXPECT_TRUE(f.rests(7, kFailed + 30 * kSecond - 1, kSecond));
+    EXPECT_FALSE(f.rests(7, kFailed + 30 * kSecond, kSecond));
+    f.note_failure(7, kFailed, 3600 * kSecond);
+    EXPECT_TRUE(f.rests(7, kFailed + 60 * kSecond - 1, kSecond));
+    EXPECT_FALSE(f.rests(7, kFailed + 60 * kSecond, kSecond)) << "a minute at most";
+    EXPECT_TRUE(f.rests(7, kFailed + 60 * kSecond, 90 * kSecond));
+}
+
 TEST(Flights, AsManyAsAreToldAtOnce) {
     for (const std::uint32_t waiting : {0U, 1U, 63U, 64U, 65U, 128U}) {
         World w;
