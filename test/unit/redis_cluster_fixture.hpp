@@ -12,11 +12,6 @@ public:
     /// has only been kept waiting.
     explicit Cluster(int more = 0, const std::vector<std::string>& settings = {}) {
         for (int i = 0; i < 3 + more; ++i) {
-            // The cluster's bus has a port of its own, ten thousand above.
-            int port = 0;
-            do
-                port = free_port();
-            while (port >= 55'000);
             std::vector<std::string> all = {"--cluster-enabled",
                                             "yes",
                                             "--repl-diskless-sync-delay",
@@ -24,7 +19,7 @@ public:
                                             "--cluster-allow-replica-migration",
                                             "no"};
             all.insert(all.end(), settings.begin(), settings.end());
-            servers_.push_back(std::make_unique<RedisServer>(all, port));
+            servers_.push_back(std::make_unique<RedisServer>(all, free_port()));
         }
         std::vector<std::string> command = {"redis-cli", "--cluster", "create"};
         for (int i = 0; i < 3; ++i)

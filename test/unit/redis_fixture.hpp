@@ -25,6 +25,7 @@
 #include <initializer_list>
 #include <map>
 #include <optional>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -116,16 +117,27 @@ inline std::optional<std::string> redis_program() {
     return find_program({"redis-server", "redis-check-rdb", "valkey-server", "valkey-check-rdb"});
 }
 
-inline int free_port() {
-    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+inline bool can_listen_at(int port) {
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const int on = 1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    if (bind(fd, reinterpret_cast<sockaddr*>(&address), size) != 0) std::abort();
-    getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
+    address.sin_port = htons(static_cast<std::uint16_t>(port));
+    const bool can = bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
     close(fd);
-    return ntohs(address.sin_port);
+    return can;
+}
+
+/// One at which nobody listens, nor at the one ten thousand above, which is that of the bus in a cluster. Both are below those that the system gives to
+/// connections, of which one could take it before somebody listens there.
+inline int free_port() {
+    static std::mt19937 random(std::random_device{}());
+    for (;;) {
+        const int port = 10'000 + static_cast<int>(random() % 12'000);
+        if (can_listen_at(port) && can_listen_at(port + 10'000)) return port;
+    }
 }
 
 /// A blocking connection to a socket in the file system or, where the text is a number, to a local port; -1 where nobody listens.
