@@ -124,9 +124,9 @@ SELECT refresh($$SELECT jsonb_build_object('within', refresh())$$);
 TABLE entry;
 -- Nor does one refresh it whose statement would not live to see the end of that.
 SELECT expire_cache_by_tags('{g}');
-SELECT refresh($$SELECT to_jsonb('slow'::text) FROM pg_sleep(0.6)$$);
+SELECT refresh($$SELECT to_jsonb('slow'::text) FROM pg_sleep(3)$$);
 SELECT expire_cache_by_tags('{g}');
-SET statement_timeout = '1s';
+SET statement_timeout = '5s';
 SELECT refresh('SELECT to_jsonb(1 / 0)');
 RESET statement_timeout;
 TABLE entry;

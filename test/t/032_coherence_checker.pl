@@ -31,7 +31,7 @@ like($said, qr/^[1-9]\d* sessions were killed, [1-9]\d* prepared transactions en
 note($said);
 
 for my $rule (qw(stamp_late birth_at_set no_ring)) {
-    for my $attempt (1 .. 6) {
+    for my $attempt (1 .. 15) {
         ($status, $said) = check(10, "-c cache_ext.debug_break=$rule");
         last if $status != 0;
     }

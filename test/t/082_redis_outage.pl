@@ -56,8 +56,14 @@ my %away = (
 for my $kind (sort keys %away) {
     $away{$kind}[0]->();
     my (@ms, $effort);
-    # What else runs on the machine may slow one of them down.
-    for my $try (1 .. 3) {
+    # What else runs on the machine may slow one of them down; so it is seen again how it is when all is well.
+    for my $try (1 .. 8) {
+        if ($try > 1) {
+            $away{$kind}[1]->();
+            $node->poll_query_until('postgres', $idle);
+            @well = latencies(($kind =~ s/ /_/gr) . "well$try");
+            $away{$kind}[0]->();
+        }
         my $began = effort();
         @ms = latencies(($kind =~ s/ /_/gr) . $try);
         $effort = effort() - $began;
@@ -93,13 +99,14 @@ $node->poll_query_until('postgres', $idle);
 put((map { "db_query:$_" } 1 .. 4000), 'db_query:kept', 'foreign');
 $redis->proxy('hold');
 run(sprintf $many, 1, 3000);
-ok($node->poll_query_until('postgres', 'SELECT count(*) = 1 AND bool_and(everything) FROM cache_ext_internal.redis_outbox'), 'more than cache_ext.redis_max_backlog become one "everything"')
+# What comes after that is kept, and becomes few rows as above.
+ok($node->poll_query_until('postgres', 'SELECT bool_or(everything) AND count(*) < 1000 FROM cache_ext_internal.redis_outbox'), 'more than cache_ext.redis_max_backlog become one "everything"')
   or diag(run('SELECT count(*), count(*) FILTER (WHERE everything) FROM cache_ext_internal.redis_outbox'));
 my $listener = $redis->client;
 $listener->do('SUBSCRIBE', 'cache_ext:invalidate');
 $redis->proxy('pass');
 ok($node->poll_query_until('postgres', $idle), 'which is told');
-like(join("\n", $listener->messages(1, 5)), qr/"all": true/, 'as that');
+like(join("\n", $listener->messages_until_now($client, 'cache_ext:invalidate')), qr/"all": true/, 'as that');
 is($client->do('EXISTS', (map { "db_query:$_" } 1 .. 4000), 'db_query:kept'), 0, 'nothing of the cache is left');
 is($client->do('EXISTS', 'foreign'), 1, 'but what is not the cache\'s');
 # Neither does it grow where Redis is there, and takes nothing; nor where there is no sensible address.

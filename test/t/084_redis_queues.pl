@@ -21,7 +21,7 @@ $sql->('CREATE EXTENSION cache_ext');
 my $list = sub { join ',', reverse @{ $redis->do('LRANGE', "queue:$_[0]", 0, -1) } };
 my $until = sub {
     my ($queue, $expected) = @_;
-    for (1 .. 600) { return $expected if $list->($queue) eq $expected; usleep 50_000; }
+    for (1 .. 2400) { return $expected if $list->($queue) eq $expected; usleep 50_000; }
     return $list->($queue);
 };
 
@@ -41,7 +41,7 @@ is($redis->do('RPOP', 'queue:a'), '"before"', 'a consumer there takes the oldest
 is($sql->(q(SELECT dequeue('a'))), '{"n": [1, "ä"]}', 'as one here does');
 is($sql->(q(SELECT queue_length('a'))), '0', 'where there are none');
 is($redis->do('EXISTS', 'queue:never'), '0', 'nothing else is there');
-for (1 .. 400) { last if !@{ $redis->do('KEYS', '{*}:sent:*') }; usleep 50_000; }
+for (1 .. 1200) { last if !@{ $redis->do('KEYS', '{*}:sent:*') }; usleep 50_000; }
 is(join(',', @{ $redis->do('KEYS', '{*}:sent:*') }), '', 'what was sent is remembered no longer than is needed');
 
 # --- a list that is none keeps no other one waiting
@@ -77,7 +77,7 @@ is($sql->(q(SELECT queue_length('many'))), '0', 'and nothing is left here') if $
 
 # --- Redis away: nobody waits, and it goes on where it was
 $redis->signal('STOP');
-$sql->(q(SET statement_timeout = '5s'; SELECT count(enqueue('away', to_jsonb(i))) FROM generate_series(1, 1000) i));
+$sql->(q(SET statement_timeout = '30s'; SELECT count(enqueue('away', to_jsonb(i))) FROM generate_series(1, 1000) i));
 $redis->signal('CONT');
 is($until->('away', join ',', 1 .. 1000), join(',', 1 .. 1000), 'what was added while Redis was away arrives');
 

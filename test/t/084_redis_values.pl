@@ -81,11 +81,11 @@ run(q(CREATE TABLE numbers (n int); INSERT INTO numbers VALUES (1);
 soon(sub { get('db_query:tagged') eq '[{"n": 1}]' }, 'what is computed, too');
 is(get('db_query:tracked'), '', 'but not where the tables that it depends on are tracked: Redis would not be told of their changes');
 
-run(q(SELECT update_redis_settings('{"cache_ttl_data": 50, "cache_ttl_count": 5}')));
+run(q(SELECT update_redis_settings('{"cache_ttl_data": 500, "cache_ttl_count": 50}')));
 run(q(SELECT set_cached_data('db_query:count', '17'), set_cached_data('db_query:rows', '[17]')));
 soon(sub { get('db_query:count') eq '17' && get('db_query:rows') eq '[17]' }, 'with settings of their lives');
-ok($client->do('PTTL', 'db_query:count') <= 5000, 'counts live shorter');
-ok($client->do('PTTL', 'db_query:rows') <= 50_000, 'than data');
+ok($client->do('PTTL', 'db_query:count') <= 50_000, 'counts live shorter');
+ok($client->do('PTTL', 'db_query:rows') <= 500_000, 'than data');
 soon(sub { run('SELECT values_put FROM cache_redis_status') >= 5 }, 'the status counts them');
 
 # The log ends where a page of it ends: what has to be flushed is not the next page, of which there is nothing yet.
@@ -152,9 +152,19 @@ my $sender = run('SELECT pid FROM cache_redis_status');
 $redis->stop('KILL');
 soon(sub { run('SELECT state FROM cache_redis_status') ne 'up' }, 'Redis is away');
 run(q(SELECT set_cached_data('db_query:waiting', '1')));
-my $spent = processor_time($sender);
-sleep 3;
-cmp_ok(processor_time($sender) - $spent, '<', 0.6, 'a value that waits costs no time');
+# Seconds of processor time in three; of one that spins, nearly all that the machine has for it.
+sub spent {
+    my $least = 3;
+    for (1 .. 4) {
+        my $before = processor_time($sender);
+        sleep 3;
+        my $spent = processor_time($sender) - $before;
+        $least = $spent if $spent < $least;
+        last if $least < 0.6;
+    }
+    return $least;
+}
+cmp_ok(spent(), '<', 0.6, 'a value that waits costs no time');
 $redis->start;
 $client = $redis->client;
 soon(sub { run(q(SELECT set_cached_data('db_query:back', '1'))); get('db_query:back') eq '1' }, 'and they are put when it is back');
@@ -162,9 +172,7 @@ $node->safe_psql('postgres', 'CREATE DATABASE silent');
 $node->safe_psql('silent', q(CREATE EXTENSION cache_ext; SELECT set_cache_policy('db_query:', p_write_through => true);
     SELECT update_redis_settings('{"redis_url": "unix:/nowhere", "redis_enabled": true}')));
 $node->safe_psql('silent', q(SELECT set_cached_data('db_query:nobody', '1')));
-$spent = processor_time($sender);
-sleep 3;
-cmp_ok(processor_time($sender) - $spent, '<', 0.6, 'nor does one of another database');
+cmp_ok(spent(), '<', 0.6, 'nor does one of another database');
 $node->safe_psql('postgres', 'DROP DATABASE silent WITH (FORCE)');
 
 # --- others tell -------------------------------------------------------------------------------------------
@@ -174,7 +182,16 @@ connect_to_redis($_, redis_url => $redis->url, redis_subscribe => JSON::PP::true
 $_->poll_query_until('postgres', 'SELECT listening FROM cache_redis_status') for $node, $other;
 sub fill { $_[0]->safe_psql('postgres', q(SELECT set_cached_data('cache:k' || i, '1', p_cache_tags => ARRAY['t' || i]) FROM generate_series(1, 5) i)); }
 sub cached { return $_[0]->safe_psql('postgres', q(SELECT coalesce(string_agg(cache_key, ' ' ORDER BY cache_key), '') FROM query_cache WHERE cache_key LIKE 'cache:%')); }
-sleep 1.5;    # each has told the other to forget everything
+# Each has told the other to forget everything, and has heard it before what is said later.
+sub has_heard {
+    my ($listens, $database) = @_;
+    $listens->safe_psql($database // 'postgres', q(SELECT set_cached_data('heard', '1')));
+    return becomes_true(sub {
+        $client->do('PUBLISH', 'cache_ext:invalidate', '{"keys": ["heard"]}');
+        return $listens->safe_psql($database // 'postgres', q(SELECT get_cached_data('heard') IS NULL)) eq 't';
+    });
+}
+has_heard($_) for $node, $other;
 fill($_) for $node, $other;
 run(q(SELECT invalidate_cache_by_tags('{t1}'), invalidate_cache_key('cache:k2'), invalidate_cache_by_pattern('cache:*3')));
 soon(sub { cached($other) eq 'cache:k4 cache:k5' }, 'what one server invalidates goes on the other');
@@ -194,7 +211,7 @@ soon(sub { cached($node) eq '' }, 'nor is a pattern left out that is too long');
 run(q(CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'));
 $node->safe_psql('latin', "CREATE EXTENSION cache_ext; SELECT update_redis_settings(jsonb_build_object('redis_enabled', true, 'redis_subscribe', true, 'redis_url', '" . $redis->url . "'))");
 $node->poll_query_until('latin', q(SELECT s.complete AND s2.listening AND s2.backlog_rows = 0 FROM cache_ext_internal.redis_state s, cache_redis_status s2));
-sleep 1.5;
+has_heard($node, 'latin');
 $node->safe_psql('latin', q(SELECT set_cached_data('cache:k' || i, '1', p_cache_tags => ARRAY['t' || i, E'\u00e4' || i]) FROM generate_series(1, 5) i));
 $client->do('PUBLISH', 'cache_ext:invalidate', "{\"tags\": [\"\xe6\x97\xa5\", \"t1\", \"\\u65e5\", \"\xc3\xa42\", \"\\u00e43\"]}");
 soon(sub { $node->safe_psql('latin', q(SELECT string_agg(cache_key, ' ' ORDER BY cache_key) FROM query_cache)) eq 'cache:k4 cache:k5' }, 'nor one in characters that the database has not');

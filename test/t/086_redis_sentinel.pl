@@ -33,8 +33,8 @@ my $sentinel = RedisServer->new(password => 'hidden2', args => [ '--port', $port
 requirepass hidden2
 sentinel monitor shop 127.0.0.1 $port{one} 1
 sentinel auth-pass shop $password
-sentinel down-after-milliseconds shop 500
-sentinel failover-timeout shop 1000
+sentinel down-after-milliseconds shop 4000
+sentinel failover-timeout shop 4000
 CONF
 sub master_port { return $sentinel->do('SENTINEL', 'GET-MASTER-ADDR-BY-NAME', 'shop')->[1]; }
 sub knows_replica {
@@ -57,7 +57,7 @@ run(qq(CREATE EXTENSION cache_ext;
 
 sub settle {
     run(q(DO $$ BEGIN
-        FOR i IN 1 .. 3000 LOOP
+        FOR i IN 1 .. 12000 LOOP
             IF NOT EXISTS (SELECT FROM cache_ext_internal.redis_outbox) AND (SELECT state FROM cache_redis_status) = 'up' THEN RETURN; END IF;
             PERFORM pg_sleep(0.01);
         END LOOP;
@@ -102,7 +102,7 @@ my $count = 400;
 sub invalidate_while {
     my ($master, $what) = @_;
     my $client = put($master, map { "db_query:$_" } 1 .. $count);
-    $client->do('WAIT', 1, 5000) or die 'the replica is away';
+    $client->do('WAIT', 1, 30_000) or die 'the replica is away';
     my $writer = IPC::Run::start([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres'), '-c',
         "DO \$\$ BEGIN FOR i IN 1..$count LOOP PERFORM invalidate_cache_key('db_query:' || i); COMMIT; PERFORM pg_sleep(0.005); END LOOP; END \$\$" ]);
     soon(sub { left($master) < $count - 50 }, 'it has begun');
@@ -135,7 +135,7 @@ $server{two}->start;
 soon(sub { is_replica('two') && knows_replica('two') }, 'the other one is a replica again');
 my $client = put('one', map { "db_query:$_" } 1 .. 20);
 $client->do('SET', 'foreign', 'old');
-$client->do('WAIT', 1, 5000);
+$client->do('WAIT', 1, 30_000);
 # From now on the replica is told nothing.
 $server{two}->do('CONFIG', 'SET', 'masterauth', 'other');
 $server{two}->do('CLIENT', 'KILL', 'TYPE', 'master');

@@ -74,7 +74,7 @@ sub start {
           or POSIX::_exit(1);
     }
     $self->{pid} = $pid;
-    for (1 .. 400) {
+    for (my $until = time + 60; time < $until;) {
         my $client = eval { $self->client };
         return $self if $client && (eval { $client->do('PING') } // '') eq 'PONG';
         die program() . " does not start:\n" . slurp_file("$self->{dir}/log") if waitpid($pid, POSIX::WNOHANG()) == $pid;
@@ -225,7 +225,7 @@ use Time::HiRes qw(time);
 sub new {
     my ($class, $path) = @_;
     my $socket = IO::Socket::UNIX->new(Type => Socket::SOCK_STREAM, Peer => $path) or die "no connection to $path: $!\n";
-    return bless { socket => $socket, buffer => '', timeout => 10 }, $class;
+    return bless { socket => $socket, buffer => '', timeout => 60 }, $class;
 }
 
 sub send {
@@ -282,6 +282,19 @@ sub value {
 }
 
 sub do { my ($self, @words) = @_; $self->send(@words); return $self->receive; }
+
+# All messages of a channel that this client is subscribed to, up to one that another client says now.
+sub messages_until_now {
+    my ($self, $other, $channel) = @_;
+    $other->do('PUBLISH', $channel, 'now');
+    my @messages;
+    for (;;) {
+        my $push = $self->receive;
+        next if $push->[0] ne 'message';
+        return @messages if $push->[2] eq 'now';
+        push @messages, $push->[2];
+    }
+}
 
 # Messages that arrive within the time, or until there are as many as asked for; after SUBSCRIBE.
 sub messages {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <barrier>
 #include <memory>
 #include <random>
 #include <thread>
@@ -186,8 +187,10 @@ TEST(Flights, UnderLoad) {
     const auto rounds = static_cast<int>(4000 * test_scale());
     const auto wake = [&](std::uint32_t process) { awake[process].store(true, std::memory_order_release); };
 
+    std::barrier begin(kThreads);
     const auto work = [&](std::uint32_t session) {
         std::mt19937 random(session);
+        begin.arrive_and_wait();
         const auto compute = [&](auto&& self, int depth) -> void {
             const std::uint64_t key = random() % kKeys;
             std::uint32_t flight = 0;
@@ -195,6 +198,8 @@ TEST(Flights, UnderLoad) {
             switch (w.flights().board(w.r.base(), {session, session}, key, true, true, flight)) {
                 case Boarding::kLeads:
                     ASSERT_EQ(inside[key].fetch_add(1), 0);
+                    // So that others come meanwhile, on however few processors.
+                    if (random() % 16 == 0) std::this_thread::yield();
                     if (depth < 3) self(self, depth + 1);
                     ASSERT_EQ(inside[key].fetch_sub(1), 1);
                     led.fetch_add(1);

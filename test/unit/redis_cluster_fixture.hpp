@@ -8,19 +8,18 @@ namespace cache_ext::redis {
 
 class Cluster {
 public:
-    /// Three primaries, and as many servers more that have nothing yet.
-    explicit Cluster(int more = 0) {
+    /// Three primaries, and as many servers more that have nothing yet. With the node time-out that is usual nobody is thought to have failed who
+    /// has only been kept waiting.
+    explicit Cluster(int more = 0, const std::vector<std::string>& settings = {}) {
         for (int i = 0; i < 3 + more; ++i) {
-            // The cluster's bus has a port of its own, ten thousand above.
-            int port = 0;
-            do
-                port = free_port();
-            while (port >= 55'000);
-            servers_.push_back(std::make_unique<RedisServer>(
-                std::vector<std::string>{"--cluster-enabled", "yes", "--cluster-node-timeout", "700",
-                                         "--repl-diskless-sync-delay", "0",
-                                         "--cluster-allow-replica-migration", "no"},
-                port));
+            std::vector<std::string> all = {"--cluster-enabled",
+                                            "yes",
+                                            "--repl-diskless-sync-delay",
+                                            "0",
+                                            "--cluster-allow-replica-migration",
+                                            "no"};
+            all.insert(all.end(), settings.begin(), settings.end());
+            servers_.push_back(std::make_unique<RedisServer>(all, free_port()));
         }
         std::vector<std::string> command = {"redis-cli", "--cluster", "create"};
         for (int i = 0; i < 3; ++i)
@@ -55,7 +54,7 @@ public:
     }
 
     static bool eventually(const std::function<bool()>& holds) {
-        const TimePoint end = now() + std::chrono::seconds(20);
+        const TimePoint end = now() + kLong;
         while (!holds()) {
             if (now() > end) return false;
             usleep(10'000);

@@ -29,7 +29,7 @@ public:
         deletion_.start(std::make_shared<const Notice>(std::move(notice)));
         together_.service({}, now());
     }
-    bool is_done(milliseconds within = milliseconds(10000)) {
+    bool is_done(milliseconds within = kLong) {
         if (!loop_.until([this] { return deletion_.progress() == Progress::kDone; }, within)) return false;
         deletion_.reset();
         return true;

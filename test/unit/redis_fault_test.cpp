@@ -48,10 +48,17 @@ private:
 TEST_F(RedisFault, nobody_listens) {
     const Folder folder;
     Session session(options_for("unix:" + folder.path() + "/none"));
-    EXPECT_TRUE(session.loop().until([&] { return session.status().state == State::kOpen; }));
-    const Status status = session.status();
+    // It is open for a while only, so all of it is looked at with one time.
+    Status status;
+    bool can_take = true;
+    EXPECT_TRUE(session.loop().until([&] {
+        const TimePoint time = now();
+        status = session.client().status(time);
+        can_take = session.client().can_take(time);
+        return status.state == State::kOpen;
+    }));
     EXPECT_EQ(status.breaker, Breaker::State::kOpen);
-    EXPECT_FALSE(session.client().can_take(now()));
+    EXPECT_FALSE(can_take);
     EXPECT_NE(status.last_error.find("No such file"), std::string::npos) << status.last_error;
     const std::uint64_t turns = session.loop().turns();
     session.loop().for_time(milliseconds(100));
@@ -113,7 +120,7 @@ TEST_F(RedisFault, stopped_while_commands_are_under_way) {
     const TimePoint start = now();
     EXPECT_TRUE(session.loop().until([&] { return counting.all_answered(); }));
     EXPECT_GE(now() - start, milliseconds(140));
-    EXPECT_LT(now() - start, milliseconds(1500));
+    EXPECT_LT(now() - start, kLong / 4) << "not only when the time for all of it is over";
     EXPECT_EQ(counting.count(Verdict::kLost), 1U);
     EXPECT_EQ(session.status().last_error, "no reply came in time");
     // The kernel takes connections for a server that is stopped.
@@ -121,16 +128,20 @@ TEST_F(RedisFault, stopped_while_commands_are_under_way) {
         [&] { return session.status().last_error == "the server did not answer in time"; }));
     EXPECT_TRUE(session.loop().until([&] { return session.status().state == State::kOpen; }));
     server.process().signal(SIGCONT);
-    EXPECT_EQ(session.run({"GET", "key"}).verdict, Verdict::kOk);
+    EXPECT_EQ(session.run_until_answered({"GET", "key"}).verdict, Verdict::kOk);
 }
 
 TEST_F(RedisFault, this_process_is_away) {
     RedisServer server;
-    Session session(quick(server.url()));
+    Options options = options_for(server.url());
+    options.command_timeout = milliseconds(150);
+    Session session(options);
     ASSERT_TRUE(session.comes_up());
     Counting counting(session);
     ASSERT_TRUE(counting.submit({"PING"}));
     session.client().service({}, now());
+    pollfd reply = {session.client().interests().front().fd, POLLIN, 0};
+    ASSERT_EQ(poll(&reply, 1, static_cast<int>(kLong.count())), 1);
     usleep(300'000);
     // The reply has long been there: what took long was here.
     session.client().service({}, now());
@@ -189,19 +200,24 @@ TEST_F(RedisFault, full) {
     RedisServer server({"--maxmemory", "1", "--maxmemory-policy", "noeviction"});
     Session session(options_for(server.url()));
     EXPECT_TRUE(session.run({"UNLINK", "key"}).ok()) << "what frees memory is done";
-    for (int i = 0; i < 5; ++i)
+    TimePoint before;
+    for (int i = 0; i < 5; ++i) {
+        before = now();
         EXPECT_EQ(session.run({"SET", "key", "value"}).verdict, Verdict::kRetryLater);
-    EXPECT_EQ(session.status().state, State::kOpen) << "nothing but refusals";
+    }
+    // The last one opened it, then or later, for 200 ms.
+    const TimePoint opened = before + milliseconds(199);
+    EXPECT_EQ(session.client().status(opened).state, State::kOpen) << "nothing but refusals";
     EXPECT_EQ(session.status().connections, 1U);
-    EXPECT_FALSE(session.client().can_take(now()));
-    const TimePoint opened = now();
+    EXPECT_FALSE(session.client().can_take(opened));
     ASSERT_TRUE(session.comes_up()) << "after a while one command is let through";
-    EXPECT_GE(now() - opened, milliseconds(150));
+    EXPECT_GE(now(), opened);
     Counting counting(session);
+    before = now();
     ASSERT_TRUE(counting.submit({"SET", "key", "value"}));
     EXPECT_FALSE(session.client().can_take(now())) << "and one only";
     ASSERT_TRUE(session.loop().until([&] { return counting.all_answered(); }));
-    EXPECT_EQ(session.status().state, State::kOpen);
+    EXPECT_EQ(session.client().status(before + milliseconds(199)).state, State::kOpen);
     ASSERT_TRUE(session.comes_up());
     EXPECT_TRUE(session.run({"CONFIG", "SET", "maxmemory", "0"}).ok());
     EXPECT_EQ(session.status().state, State::kUp);
@@ -227,12 +243,12 @@ TEST_F(RedisFault, loading) {
     session.run({"SAVE"});
     server.process().stop(SIGKILL);
     // It answers while it loads, and takes its time for that.
-    server.start_with({"--key-load-delay", "100", "--loading-process-events-interval-bytes", "1024"});
+    server.start_with({"--key-load-delay", "700", "--loading-process-events-interval-bytes", "1024"});
     EXPECT_TRUE(session.loop().until([&] {
         return session.status().last_error.find("LOADING") != std::string::npos;
     })) << session.status().last_error;
     EXPECT_NE(session.status().state, State::kUp);
-    EXPECT_TRUE(session.comes_up(milliseconds(30'000)));
+    EXPECT_TRUE(session.comes_up());
     EXPECT_EQ(session.run({"GET", "6000"}).text, "6000");
 }
 
@@ -256,7 +272,7 @@ TEST_F(RedisFault, a_black_hole) {
     EXPECT_TRUE(session.loop().until([&] { return session.status().state == State::kOpen; }));
     EXPECT_EQ(session.status().last_error, "the server did not answer in time");
     proxy.set({});
-    EXPECT_TRUE(session.run({"PING"}).ok());
+    EXPECT_TRUE(session.run_until_answered({"PING"}).ok());
 }
 
 TEST_F(RedisFault, something_that_is_no_redis) {
@@ -303,35 +319,34 @@ TEST_F(RedisFault, a_byte_at_a_time) {
 TEST_F(RedisFault, slow_but_there) {
     RedisServer server;
     Proxy proxy(server.socket_path());
-    Session session(quick(proxy.url()));
+    Options options = options_for(proxy.url());
+    options.command_timeout = milliseconds(3000);
+    Session session(options);
     ASSERT_TRUE(session.comes_up());
     Proxy::Behaviour behaviour;
-    behaviour.delay_ms = 40;
+    behaviour.delay_ms = 450;
     proxy.set(behaviour);
     // All together take longer than the time for one; each reply is in time.
     Counting counting(session);
-    ASSERT_TRUE(session.loop().until(
-        [&] {
-            if (counting.all_answered() && counting.submitted() < 8) counting.submit({"PING"});
-            return counting.count(Verdict::kOk) == 8;
-        },
-        milliseconds(5000)));
+    ASSERT_TRUE(session.loop().until([&] {
+        if (counting.all_answered() && counting.submitted() < 8) counting.submit({"PING"});
+        return counting.count(Verdict::kOk) == 8;
+    }));
     EXPECT_EQ(session.status().connections, 1U);
-    EXPECT_GE(session.status().round_trip, milliseconds(20));
+    EXPECT_GE(session.status().round_trip, milliseconds(200));
 }
 
 TEST_F(RedisFault, never_done_in_all) {
     // Each second's worth of replies is in time, but the last one does not come within the total.
     RedisServer server;
     Options options = options_for(server.url());
-    options.command_timeout = milliseconds(10'000);
     options.total_timeout = milliseconds(200);
     Session session(options);
     ASSERT_TRUE(session.comes_up());
     server.process().signal(SIGSTOP);
     Counting counting(session);
     ASSERT_TRUE(counting.submit({"PING"}));
-    EXPECT_TRUE(session.loop().until([&] { return counting.all_answered(); }, milliseconds(5000)));
+    EXPECT_TRUE(session.loop().until([&] { return counting.all_answered(); }, kLong / 4));
     EXPECT_EQ(counting.count(Verdict::kLost), 1U);
 }
 
@@ -418,24 +433,23 @@ TEST_F(RedisFault, garbled_anywhere) {
         Proxy::Behaviour behaviour;
         behaviour.garble_every = every;
         proxy.set(behaviour);
-        session.loop().until(
-            [&] {
-                for (int i = 0; i < 10; ++i)
-                    if (session.submit({i % 2 == 0 ? "SET" : "MGET", "key", "value"},
-                                       [&](const Reply&) { ++answers; }))
-                        ++submissions;
-                return false;
-            },
-            milliseconds(60));
+        // Where every few bytes are changed it never comes so far that it would take a command.
+        const TimePoint end = now() + milliseconds(60);
+        EXPECT_TRUE(session.loop().until([&] {
+            for (int i = 0; i < 10; ++i)
+                if (session.submit({i % 2 == 0 ? "SET" : "MGET", "key", "value"},
+                                   [&](const Reply&) { ++answers; }))
+                    ++submissions;
+            return now() >= end && (every < 101 || submissions > 100);
+        }));
     }
     proxy.set({});
     EXPECT_TRUE(session.loop().until([&] { return answers == submissions; }));
     EXPECT_TRUE(session.loop().until([&] { return session.client().can_take(now()); }));
-    EXPECT_GT(submissions, 100);
     proxy.cut();
     session.loop().for_time(milliseconds(20));
-    EXPECT_TRUE(session.run({"SET", "key", "value"}).ok());
-    EXPECT_EQ(session.run({"GET", "key"}).text, "value");
+    EXPECT_TRUE(session.run_until_answered({"SET", "key", "value"}).ok());
+    EXPECT_EQ(session.run_until_answered({"GET", "key"}).text, "value");
 }
 
 }  // namespace

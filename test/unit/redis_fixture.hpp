@@ -25,6 +25,7 @@
 #include <initializer_list>
 #include <map>
 #include <optional>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -32,6 +33,9 @@
 #include "redis/client.hpp"
 
 namespace cache_ext::redis {
+
+/// Longer than anything takes on a machine that is busy, or that stands still for a while: what is waited for so long does not come.
+constexpr milliseconds kLong{60'000};
 
 inline TimePoint now() { return std::chrono::steady_clock::now(); }
 
@@ -113,16 +117,27 @@ inline std::optional<std::string> redis_program() {
     return find_program({"redis-server", "redis-check-rdb", "valkey-server", "valkey-check-rdb"});
 }
 
-inline int free_port() {
-    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+inline bool can_listen_at(int port) {
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const int on = 1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    if (bind(fd, reinterpret_cast<sockaddr*>(&address), size) != 0) std::abort();
-    getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
+    address.sin_port = htons(static_cast<std::uint16_t>(port));
+    const bool can = bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
     close(fd);
-    return ntohs(address.sin_port);
+    return can;
+}
+
+/// One at which nobody listens, nor at the one ten thousand above, which is that of the bus in a cluster. Both are below those that the system gives to
+/// connections, of which one could take it before somebody listens there.
+inline int free_port() {
+    static std::mt19937 random(std::random_device{}());
+    for (;;) {
+        const int port = 10'000 + static_cast<int>(random() % 12'000);
+        if (can_listen_at(port) && can_listen_at(port + 10'000)) return port;
+    }
 }
 
 /// A blocking connection to a socket in the file system or, where the text is a number, to a local port; -1 where nobody listens.
@@ -184,7 +199,7 @@ public:
         std::filesystem::remove(socket_path());
         process_.emplace(redis_program().value(), arguments, folder_.path() + "/log");
         // It listens before it says anything.
-        for (int i = 0; i < 5000; ++i) {
+        for (const TimePoint end = now() + kLong; now() < end;) {
             const int fd = connect_to(socket_path());
             if (fd >= 0) {
                 close(fd);
@@ -215,11 +230,13 @@ public:
     }
 
     /// Runs until the condition holds. False: it did not within that time.
-    bool until(const std::function<bool()>& holds, milliseconds within = milliseconds(10000)) {
+    bool until(const std::function<bool()>& holds, milliseconds within = kLong) {
         const TimePoint end = now() + within;
         while (!holds()) {
-            if (now() >= end) return false;
+            // What has come meanwhile is looked at once more.
+            const bool is_over = now() >= end;
             once(std::min(end, now() + milliseconds(20)));
+            if (is_over) return holds();
         }
         return true;
     }
@@ -276,15 +293,13 @@ private:
     std::uint64_t turns_ = 0;
 };
 
-/// Short times, so that tests are quick; long enough for a machine that is busy.
+/// Short pauses, so that tests are quick. No time-out strikes that a test has not asked for: who is slow may be so because of what else the machine does.
 inline Options options_for(const std::string& url) {
     Options options;
     const ParsedUrl parsed = parse_url(url);
     EXPECT_TRUE(parsed.url) << url << ": " << parsed.error;
     options.url = parsed.url.value_or(Url{});
-    options.connect_timeout = milliseconds(2000);
-    options.command_timeout = milliseconds(2000);
-    options.total_timeout = milliseconds(5000);
+    options.connect_timeout = options.command_timeout = options.total_timeout = kLong / 2;
     options.backoff = {milliseconds(10), milliseconds(100)};
     options.breaker = {5, milliseconds(200)};
     options.seed = 1;
@@ -301,7 +316,7 @@ public:
     Loop& loop() { return loop_; }
     Status status() const { return client_->status(now()); }
 
-    bool comes_up(milliseconds within = milliseconds(10000)) {
+    bool comes_up(milliseconds within = kLong) {
         return loop_.until([&] { return client_->can_take(now()); }, within);
     }
 
@@ -321,6 +336,15 @@ public:
         }
         EXPECT_TRUE(loop_.until([&] { return answer.has_value(); })) << command[0] << " is not answered";
         return answer.value_or(Reply{});
+    }
+
+    /// The same, again while no answer comes in time, for a client that does not wait for long.
+    Reply run_until_answered(const std::vector<std::string>& command, const std::string& key = {}) {
+        const TimePoint end = now() + kLong;
+        for (;;) {
+            const Reply reply = run(command, key);
+            if (reply.verdict != Verdict::kLost || now() > end) return reply;
+        }
     }
 
 private:

@@ -270,7 +270,7 @@ TEST_F(RedisRest, faults) {
         server.set(Server::Mood::kGood);
     }
     ASSERT_TRUE(session.comes_up());
-    EXPECT_TRUE(session.run({"PING"}).ok());
+    EXPECT_TRUE(session.run_until_answered({"PING"}).ok());
 }
 
 TEST_F(RedisRest, a_refused_request_is_not_sent_again) {

@@ -201,7 +201,7 @@ TEST_F(RedisTaking, the_settler_drops_and_puts_back_what_is_over) {
     EXPECT_EQ(other.tokens("a"), (Items{"11:1"})) << "not its business";
 }
 
-TEST_F(RedisTaking, the_settler_looks_without_being_told_and_after_a_failure) {
+TEST_F(RedisTaking, the_settler_looks_without_being_told) {
     RedisServer server;
     TakingSession s(server.url());
     SettlingSession settling(s);
@@ -214,17 +214,35 @@ TEST_F(RedisTaking, the_settler_looks_without_being_told_and_after_a_failure) {
         return settling.judgements == 1;
     })) << "something that came late is found";
     EXPECT_TRUE(settling.leaves("a", {}));
+}
+
+TEST_F(RedisTaking, the_settler_looks_again_after_a_failure) {
+    RedisServer server;
+    TakingSession s(server.url());
+    EXPECT_TRUE(s.note("a").ok());
     s.add("a", "2");
-    EXPECT_EQ(s.take("a", "12:1").text, "1");
-    server.process().signal(SIGSTOP);
-    settling.settler().expect(now());
-    EXPECT_TRUE(s.session().loop().until([&] {
-        settling.step();
-        return !settling.settler().last_error().empty();
-    }));
-    server.process().signal(SIGCONT);
-    EXPECT_TRUE(s.session().comes_up());
-    EXPECT_TRUE(settling.leaves("a", {}));
+    EXPECT_EQ(s.take("a", "11:1").text, "2");
+    EXPECT_EQ(s.tokens("a"), (Items{"11:1"}));
+    {
+        // It is one that does not wait for long for whom the server is away.
+        Options options = options_for(server.url());
+        options.command_timeout = milliseconds(1000);
+        TakingSession other(options);
+        SettlingSession settling(other);
+        server.process().signal(SIGSTOP);
+        settling.settler().expect(now());
+        EXPECT_TRUE(other.session().loop().until([&] {
+            settling.step();
+            return !settling.settler().last_error().empty();
+        }));
+        server.process().signal(SIGCONT);
+        EXPECT_TRUE(other.session().comes_up());
+        settling.settler().expect(now());
+        EXPECT_TRUE(other.session().loop().until([&] {
+            settling.step();
+            return s.tokens("a").empty();
+        }));
+    }
     EXPECT_EQ(s.list("a"), (Items{"2"}));
 }
 

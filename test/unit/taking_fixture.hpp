@@ -11,7 +11,9 @@ namespace cache_ext::redis {
 class TakingSession {
 public:
     explicit TakingSession(const std::string& url, std::string taker = "7:1")
-        : session_(options_for(url)), taker_(std::move(taker)) {
+        : TakingSession(options_for(url), std::move(taker)) {}
+    explicit TakingSession(Options options, std::string taker = "7:1")
+        : session_(std::move(options)), taker_(std::move(taker)) {
         layout.prefix = "p:";
         EXPECT_TRUE(session_.comes_up());
     }
