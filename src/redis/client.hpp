@@ -89,6 +89,9 @@ public:
     [[nodiscard]] virtual bool submit_to(NodeId node, Command command, Handler handler,
                                          TimePoint now) noexcept = 0;
 
+    /// Whether it is a cluster, where all keys of a command have to be of one slot. A cluster may be of one server.
+    [[nodiscard]] virtual bool is_cluster() const noexcept { return false; }
+
     /// The servers that hold all the keys together, as far as it is known. Empty: not known yet. One, unless it is a cluster.
     [[nodiscard]] virtual std::vector<NodeId> primaries() const = 0;
 

@@ -40,6 +40,7 @@ public:
     bool submit(Command command, std::string_view routing_key, Handler handler,
                 TimePoint now) noexcept override;
     bool submit_to(NodeId node, Command command, Handler handler, TimePoint now) noexcept override;
+    bool is_cluster() const noexcept override { return true; }
     std::vector<NodeId> primaries() const override;
     std::uint64_t topology() const noexcept override { return topology_; }
     Status status(TimePoint now) const override;

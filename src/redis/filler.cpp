@@ -68,7 +68,7 @@ void Filler::raise_fences(TimePoint now) {
     if (next_slot_ == 0) {
         fence_failed_ = false;
         found_ = 0;
-        if (in_cluster() && slot_names_.empty()) slot_names_ = name_slots();
+        if (client_.is_cluster() && slot_names_.empty()) slot_names_ = name_slots();
     }
     const std::uint32_t count = slot_names_.empty() ? 1 : kSlots;
     const std::string generation = std::to_string(generation_);
@@ -132,7 +132,7 @@ void Filler::put(const Value& value, TimePoint now) {
     if (stage_ != Stage::kOpen || lost_ || value.life.count() <= 0 || !client_.can_take(now)) return;
     const std::string full_key = layout_.prefix + value.key;
     if (!layout_.owns(full_key)) return;
-    if (in_cluster() && slot_names_.empty()) slot_names_ = name_slots();
+    if (client_.is_cluster() && slot_names_.empty()) slot_names_ = name_slots();
 
     std::vector<std::string> names{fence(slot_of(full_key)), full_key};
     if (!slot_names_.empty()) {

@@ -52,7 +52,6 @@ public:
 private:
     enum class Stage : std::uint8_t { kOpen, kFencing };
 
-    [[nodiscard]] bool in_cluster() const noexcept { return client_.primaries().size() > 1; }
     [[nodiscard]] std::string fence(std::uint16_t slot) const;
     void raise_fences(TimePoint now);
     void take_fence(const Reply& reply);
