@@ -37,7 +37,7 @@ public:
     Filler& operator=(const Filler&) = delete;
 
     /// Whether deletions may be submitted: no lost value can come after them.
-    [[nodiscard]] bool is_open() const noexcept { return stage_ == Stage::kOpen; }
+    [[nodiscard]] bool is_open() const noexcept { return stage_ == Stage::kOpen && !lost_; }
 
     /// Raises the fence where it has to be. After the client's `service`, before deletions are submitted, and at `next_deadline`.
     void step(TimePoint now);

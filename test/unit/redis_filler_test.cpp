@@ -49,6 +49,14 @@ private:
 
 class RedisFiller : public RedisTest {};
 
+/// A name with this beginning whose slot that server of the cluster has.
+std::string name_at(const Cluster& cluster, int server, const std::string& beginning) {
+    for (int i = 0;; ++i) {
+        std::string name = beginning + std::to_string(i);
+        if (cluster.owner(slot_of(name)) == server) return name;
+    }
+}
+
 void put_and_look(Session& session, Filling& filling) {
     filling.put("db:1", {"a", "b"});
     ASSERT_TRUE(filling.is_put(1));
@@ -83,6 +91,25 @@ TEST_F(RedisFiller, in_a_cluster) {
     Filling filling(options_for(cluster.url()));
     ASSERT_TRUE(filling.comes_up(3));
     put_and_look(session, filling);
+}
+
+// One value may be lost while another one's answer is still to come from elsewhere.
+TEST_F(RedisFiller, nothing_is_deleted_before_what_was_lost_is_fenced_off) {
+    Cluster cluster;
+    const std::string one = name_at(cluster, 0, "db:");
+    const std::string other = name_at(cluster, 1, "db:");
+    Filling filling(options_for(cluster.url()));
+    ASSERT_TRUE(filling.comes_up(3));
+    cluster.server(0).process().signal(SIGSTOP);
+    cluster.server(1).process().signal(SIGSTOP);
+    filling.put(one, {});
+    filling.put(other, {});
+    ASSERT_TRUE(filling.filler().is_open());
+    cluster.server(0).process().stop(SIGKILL);
+    ASSERT_TRUE(filling.loop().until([&] { return filling.client().status(now()).lost > 0; }));
+    EXPECT_EQ(filling.client().status(now()).lost, 1U);
+    EXPECT_FALSE(filling.filler().is_open());
+    cluster.server(1).process().signal(SIGCONT);
 }
 
 }  // namespace
