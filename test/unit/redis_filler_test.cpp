@@ -93,6 +93,31 @@ TEST_F(RedisFiller, in_a_cluster) {
     put_and_look(session, filling);
 }
 
+// Whoever sends may be killed at any moment, and nobody would find a value then that is in none of its sets.
+TEST_F(RedisFiller, no_value_before_its_sets_have_it) {
+    Cluster cluster;
+    const std::string key = name_at(cluster, 0, "db:");
+    const std::string tag = name_at(cluster, 1, "tag:");
+    const std::string other = name_at(cluster, 0, "db:other");
+    const std::string another = name_at(cluster, 0, "db:another");
+    Filling filling(options_for(cluster.url()));
+    ASSERT_TRUE(filling.comes_up(3));
+    cluster.server(1).process().signal(SIGSTOP);
+    filling.put(key, {tag.substr(4)});
+    filling.put(another, {name_at(cluster, 2, "tag:").substr(4)});
+    filling.put(other, {});
+    ASSERT_TRUE(filling.is_put(2)) << "those that need not wait for it";
+    filling.loop().for_time(milliseconds(50));
+    EXPECT_EQ(cluster.direct(0, {"EXISTS", other}).integer, 1);
+    EXPECT_EQ(cluster.direct(0, {"EXISTS", key}).integer, 0);
+    EXPECT_FALSE(filling.filler().is_open()) << "what is deleted comes after it";
+    cluster.server(1).process().signal(SIGCONT);
+    ASSERT_TRUE(filling.is_put(3));
+    EXPECT_TRUE(filling.filler().is_open());
+    EXPECT_EQ(cluster.direct(1, {"SISMEMBER", tag, key}).integer, 1);
+    EXPECT_EQ(cluster.direct(0, {"EXISTS", key}).integer, 1);
+}
+
 // One value may be lost while another one's answer is still to come from elsewhere.
 TEST_F(RedisFiller, nothing_is_deleted_before_what_was_lost_is_fenced_off) {
     Cluster cluster;
