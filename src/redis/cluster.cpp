@@ -75,7 +75,7 @@ private:
     [[nodiscard]] NodeId destination(const Request& request) const noexcept;
     [[nodiscard]] bool must_wait(std::size_t slot, NodeId node) const noexcept;
     void note_sent(std::size_t slot, NodeId node) noexcept;
-    void lose_held(int slot) noexcept;
+    void lose_held(int slot, std::string_view why) noexcept;
     void want_map(TimePoint now) noexcept {
         map_due_ = std::min(map_due_, std::max(now, map_asked_at_ + kMapAgain));
     }
@@ -220,8 +220,10 @@ void ClusterClient::on_answer(Link& link, Request&& request, Reply&& reply, Time
         }
         return;
     }
-    if (request.slot >= 0) --under_way_[static_cast<std::size_t>(request.slot)].count;
-    if (reply.verdict == Verdict::kRedirect && request.slot >= 0) {
+    if (request.slot < 0) return answer(tally_, request.handler, reply);
+    const int slot = request.slot;
+    const std::uint32_t left = --under_way_[static_cast<std::size_t>(slot)].count;
+    if (reply.verdict == Verdict::kRedirect) {
         try {
             if (follow(link, request, reply, now)) return;
         } catch (...) {
@@ -230,8 +232,10 @@ void ClusterClient::on_answer(Link& link, Request&& request, Reply&& reply, Time
     }
     if (!reply.ok() && (reply.text.starts_with("CLUSTERDOWN") || reply.verdict == Verdict::kReconnect))
         want_map(now);
-    answer(tally_, request.handler, reply);
-    if (reply.verdict == Verdict::kLost && request.slot >= 0) lose_held(request.slot);
+    // With a connection all that was under way of the slot is lost, and what waited for it is given up too; among that may be some that came before. So
+    // they are answered together.
+    if (reply.verdict != Verdict::kLost || !hold(request)) answer(tally_, request.handler, reply);
+    if (reply.verdict == Verdict::kLost && left == 0) lose_held(slot, reply.text);
 }
 
 /// Where a command is redirected: keeps it until it can go there. False: that is not to be followed.
@@ -276,7 +280,7 @@ void ClusterClient::release_held(TimePoint now) {
             held_.erase(at);
         } else if (sent == 0 && now >= requests.front().submitted_at + options_.total_timeout) {
             tally_.note_error("a command was redirected to a server that cannot be reached", now);
-            lose_held(slot);
+            lose_held(slot, tally_.last_error);
         }
     }
 }
@@ -298,7 +302,7 @@ bool ClusterClient::send_held(Request& request, TimePoint now) {
     return true;
 }
 
-void ClusterClient::lose_held(int slot) noexcept {
+void ClusterClient::lose_held(int slot, std::string_view why) noexcept {
     const auto at = held_.find(slot);
     if (at == held_.end()) return;
     std::vector<Request> requests = std::move(at->second);
@@ -308,6 +312,10 @@ void ClusterClient::lose_held(int slot) noexcept {
     Reply reply;
     reply.kind = Reply::Kind::kError;
     reply.verdict = Verdict::kLost;
+    try {
+        reply.text = why;
+    } catch (...) {
+    }
     for (const Request& request : requests)
         answer(tally_, request.handler, reply);
 }
@@ -464,7 +472,7 @@ void ClusterClient::close(TimePoint now) noexcept {
     for (std::size_t i = 0; i < nodes_.size(); ++i)
         if (nodes_[i].link) nodes_[i].link->close(now);
     while (!held_.empty())
-        lose_held(held_.begin()->first);
+        lose_held(held_.begin()->first, "the client was closed");
     interests_.update([](auto&& /*see*/) {});
 }
 
