@@ -65,7 +65,7 @@ using Command = std::span<const std::string_view>;
 /// Gets the answer to one command. It is copied and called once.
 using Handler = std::function<void(const Reply&)>;
 
-/// A server that holds a part of the keys. The same number means the same server while the client lives.
+/// A server that holds a part of the keys. The same number means the same server while `topology` is the same.
 using NodeId = std::uint32_t;
 
 class Client : public Driven {

@@ -47,7 +47,7 @@ public:
     void close(TimePoint now) noexcept override;
 
 private:
-    /// A server that was heard of. Its place is its number, for good; it has a link while one is needed.
+    /// A server that was heard of. Its place is its number; it has a link while one is needed.
     struct Node {
         Endpoint endpoint;
         std::unique_ptr<Link> link;
@@ -67,6 +67,7 @@ private:
 
     [[nodiscard]] NodeId node_of(const Endpoint& endpoint);
     void connect(NodeId node);
+    [[nodiscard]] std::size_t buffered() const noexcept;
     [[nodiscard]] bool is_within_bounds() const noexcept;
     [[nodiscard]] bool hold(Request& request) noexcept;
     [[nodiscard]] bool follow(const Link& link, Request& request, const Reply& reply, TimePoint now);
@@ -90,6 +91,7 @@ private:
     std::vector<NodeId> owners_;                ///< of each slot
     std::vector<UnderWay> under_way_;           ///< of each slot
     std::map<int, std::vector<Request>> held_;  ///< by slot
+    std::size_t held_bytes_ = 0;                ///< of these
     std::uint64_t sequence_ = 0;
     std::uint64_t topology_ = 0;
     std::uint64_t redirects_ = 0;
@@ -108,9 +110,16 @@ private:
 NodeId ClusterClient::node_of(const Endpoint& endpoint) {
     for (std::size_t i = 0; i < nodes_.size(); ++i)
         if (nodes_[i].endpoint == endpoint) return static_cast<NodeId>(i);
-    if (nodes_.size() >= kMostNodes) return kNobody;
-    nodes_.push_back({endpoint, nullptr, false});
-    return static_cast<NodeId>(nodes_.size() - 1);
+    if (nodes_.size() < kMostNodes) {
+        nodes_.push_back({endpoint, nullptr, false});
+        return static_cast<NodeId>(nodes_.size() - 1);
+    }
+    // Addresses come and go. One that has no link is asked for nothing, and what is no primary has no slot.
+    const auto unused = std::find_if(nodes_.begin(), nodes_.end(),
+                                     [](const Node& node) { return !node.link && !node.is_primary; });
+    if (unused == nodes_.end()) return kNobody;
+    unused->endpoint = endpoint;
+    return static_cast<NodeId>(unused - nodes_.begin());
 }
 
 void ClusterClient::connect(NodeId node) {
@@ -121,11 +130,15 @@ void ClusterClient::connect(NodeId node) {
         std::make_unique<Link>(std::move(target), options_, options_.seed + ++links_made_, tally_, *this);
 }
 
-bool ClusterClient::is_within_bounds() const noexcept {
-    std::size_t buffered = 0;
+std::size_t ClusterClient::buffered() const noexcept {
+    std::size_t buffered = held_bytes_;
     for (const Node& node : nodes_)
         buffered += node.link ? node.link->buffered() : 0;
-    return tally_.in_flight < options_.most_in_flight && buffered < options_.most_buffered;
+    return buffered;
+}
+
+bool ClusterClient::is_within_bounds() const noexcept {
+    return tally_.in_flight < options_.most_in_flight && buffered() < options_.most_buffered;
 }
 
 bool ClusterClient::can_take(TimePoint now) const noexcept {
@@ -201,10 +214,14 @@ void ClusterClient::note_sent(std::size_t slot, NodeId node) noexcept {
 }
 
 bool ClusterClient::hold(Request& request) noexcept {
+    const int slot = request.slot;
+    const std::size_t bytes = request.packed.size();
     try {
-        held_[request.slot].push_back(std::move(request));
+        held_[slot].push_back(std::move(request));
+        held_bytes_ += bytes;
         return true;
     } catch (...) {
+        if (const auto at = held_.find(slot); at != held_.end() && at->second.empty()) held_.erase(at);
         return false;
     }
 }
@@ -291,6 +308,7 @@ bool ClusterClient::send_held(Request& request, TimePoint now) {
     if (node == kNobody || must_wait(slot, node)) return false;
     if (!nodes_[node].link || !nodes_[node].link->is_up()) return false;
     Link& link = *nodes_[node].link;
+    const std::size_t bytes = request.packed.size();
     if (request.ask >= 0) {
         Request asking;
         asking.is_internal = true;
@@ -298,6 +316,7 @@ bool ClusterClient::send_held(Request& request, TimePoint now) {
         if (!link.submit(std::move(asking), "*1\r\n$6\r\nASKING\r\n", now)) return false;
     }
     if (!link.submit(std::move(request), {}, now)) return false;
+    held_bytes_ -= bytes;
     note_sent(slot, node);
     return true;
 }
@@ -307,6 +326,8 @@ void ClusterClient::lose_held(int slot, std::string_view why) noexcept {
     if (at == held_.end()) return;
     std::vector<Request> requests = std::move(at->second);
     held_.erase(at);
+    for (const Request& request : requests)
+        held_bytes_ -= request.packed.size();
     std::sort(requests.begin(), requests.end(),
               [](const Request& a, const Request& b) { return a.sequence < b.sequence; });
     Reply reply;
@@ -359,6 +380,7 @@ void ClusterClient::take_map(const Link& link, const Reply& reply, TimePoint now
     std::vector<NodeId> owners(kSlots, kNobody);
     for (const SlotRange& range : *ranges) {
         const NodeId node = node_of(range.primary);
+        if (node != kNobody) nodes_[node].is_primary = true;
         for (std::size_t slot = range.first; slot <= range.last; ++slot)
             owners[slot] = node;
     }
@@ -441,10 +463,10 @@ Status ClusterClient::status(TimePoint now) const {
     Status status;
     tally_.report(status);
     status.redirects = redirects_;
+    status.buffered_bytes = buffered();
     const Link* shown = nullptr;
     for (const Node& node : nodes_) {
         if (!node.link) continue;
-        status.buffered_bytes += node.link->buffered();
         if (shown == nullptr) shown = node.link.get();
         if (!node.is_primary) continue;
         if (node.link->is_up()) {
