@@ -65,7 +65,7 @@ using Command = std::span<const std::string_view>;
 /// Gets the answer to one command. It is copied and called once.
 using Handler = std::function<void(const Reply&)>;
 
-/// A server that holds a part of the keys. The same number means the same server while the client lives.
+/// A server that holds a part of the keys. The same number means the same server while `topology` is the same.
 using NodeId = std::uint32_t;
 
 class Client : public Driven {
@@ -88,6 +88,9 @@ public:
     /// The same for a server of `primaries`, whatever the keys: for SCAN, DBSIZE and the like. One that is not there any more: answered with kLost.
     [[nodiscard]] virtual bool submit_to(NodeId node, Command command, Handler handler,
                                          TimePoint now) noexcept = 0;
+
+    /// Whether it is a cluster, where all keys of a command have to be of one slot. A cluster may be of one server.
+    [[nodiscard]] virtual bool is_cluster() const noexcept { return false; }
 
     /// The servers that hold all the keys together, as far as it is known. Empty: not known yet. One, unless it is a cluster.
     [[nodiscard]] virtual std::vector<NodeId> primaries() const = 0;

@@ -40,13 +40,14 @@ public:
     bool submit(Command command, std::string_view routing_key, Handler handler,
                 TimePoint now) noexcept override;
     bool submit_to(NodeId node, Command command, Handler handler, TimePoint now) noexcept override;
+    bool is_cluster() const noexcept override { return true; }
     std::vector<NodeId> primaries() const override;
     std::uint64_t topology() const noexcept override { return topology_; }
     Status status(TimePoint now) const override;
     void close(TimePoint now) noexcept override;
 
 private:
-    /// A server that was heard of. Its place is its number, for good; it has a link while one is needed.
+    /// A server that was heard of. Its place is its number; it has a link while one is needed.
     struct Node {
         Endpoint endpoint;
         std::unique_ptr<Link> link;
@@ -66,6 +67,7 @@ private:
 
     [[nodiscard]] NodeId node_of(const Endpoint& endpoint);
     void connect(NodeId node);
+    [[nodiscard]] std::size_t buffered() const noexcept;
     [[nodiscard]] bool is_within_bounds() const noexcept;
     [[nodiscard]] bool hold(Request& request) noexcept;
     [[nodiscard]] bool follow(const Link& link, Request& request, const Reply& reply, TimePoint now);
@@ -74,7 +76,7 @@ private:
     [[nodiscard]] NodeId destination(const Request& request) const noexcept;
     [[nodiscard]] bool must_wait(std::size_t slot, NodeId node) const noexcept;
     void note_sent(std::size_t slot, NodeId node) noexcept;
-    void lose_held(int slot) noexcept;
+    void lose_held(int slot, std::string_view why) noexcept;
     void want_map(TimePoint now) noexcept {
         map_due_ = std::min(map_due_, std::max(now, map_asked_at_ + kMapAgain));
     }
@@ -89,6 +91,7 @@ private:
     std::vector<NodeId> owners_;                ///< of each slot
     std::vector<UnderWay> under_way_;           ///< of each slot
     std::map<int, std::vector<Request>> held_;  ///< by slot
+    std::size_t held_bytes_ = 0;                ///< of these
     std::uint64_t sequence_ = 0;
     std::uint64_t topology_ = 0;
     std::uint64_t redirects_ = 0;
@@ -107,9 +110,16 @@ private:
 NodeId ClusterClient::node_of(const Endpoint& endpoint) {
     for (std::size_t i = 0; i < nodes_.size(); ++i)
         if (nodes_[i].endpoint == endpoint) return static_cast<NodeId>(i);
-    if (nodes_.size() >= kMostNodes) return kNobody;
-    nodes_.push_back({endpoint, nullptr, false});
-    return static_cast<NodeId>(nodes_.size() - 1);
+    if (nodes_.size() < kMostNodes) {
+        nodes_.push_back({endpoint, nullptr, false});
+        return static_cast<NodeId>(nodes_.size() - 1);
+    }
+    // Addresses come and go. One that has no link is asked for nothing, and what is no primary has no slot.
+    const auto unused = std::find_if(nodes_.begin(), nodes_.end(),
+                                     [](const Node& node) { return !node.link && !node.is_primary; });
+    if (unused == nodes_.end()) return kNobody;
+    unused->endpoint = endpoint;
+    return static_cast<NodeId>(unused - nodes_.begin());
 }
 
 void ClusterClient::connect(NodeId node) {
@@ -120,11 +130,15 @@ void ClusterClient::connect(NodeId node) {
         std::make_unique<Link>(std::move(target), options_, options_.seed + ++links_made_, tally_, *this);
 }
 
-bool ClusterClient::is_within_bounds() const noexcept {
-    std::size_t buffered = 0;
+std::size_t ClusterClient::buffered() const noexcept {
+    std::size_t buffered = held_bytes_;
     for (const Node& node : nodes_)
         buffered += node.link ? node.link->buffered() : 0;
-    return tally_.in_flight < options_.most_in_flight && buffered < options_.most_buffered;
+    return buffered;
+}
+
+bool ClusterClient::is_within_bounds() const noexcept {
+    return tally_.in_flight < options_.most_in_flight && buffered() < options_.most_buffered;
 }
 
 bool ClusterClient::can_take(TimePoint now) const noexcept {
@@ -200,10 +214,14 @@ void ClusterClient::note_sent(std::size_t slot, NodeId node) noexcept {
 }
 
 bool ClusterClient::hold(Request& request) noexcept {
+    const int slot = request.slot;
+    const std::size_t bytes = request.packed.size();
     try {
-        held_[request.slot].push_back(std::move(request));
+        held_[slot].push_back(std::move(request));
+        held_bytes_ += bytes;
         return true;
     } catch (...) {
+        if (const auto at = held_.find(slot); at != held_.end() && at->second.empty()) held_.erase(at);
         return false;
     }
 }
@@ -219,8 +237,10 @@ void ClusterClient::on_answer(Link& link, Request&& request, Reply&& reply, Time
         }
         return;
     }
-    if (request.slot >= 0) --under_way_[static_cast<std::size_t>(request.slot)].count;
-    if (reply.verdict == Verdict::kRedirect && request.slot >= 0) {
+    if (request.slot < 0) return answer(tally_, request.handler, reply);
+    const int slot = request.slot;
+    const std::uint32_t left = --under_way_[static_cast<std::size_t>(slot)].count;
+    if (reply.verdict == Verdict::kRedirect) {
         try {
             if (follow(link, request, reply, now)) return;
         } catch (...) {
@@ -229,8 +249,10 @@ void ClusterClient::on_answer(Link& link, Request&& request, Reply&& reply, Time
     }
     if (!reply.ok() && (reply.text.starts_with("CLUSTERDOWN") || reply.verdict == Verdict::kReconnect))
         want_map(now);
-    answer(tally_, request.handler, reply);
-    if (reply.verdict == Verdict::kLost && request.slot >= 0) lose_held(request.slot);
+    // With a connection all that was under way of the slot is lost, and what waited for it is given up too; among that may be some that came before. So
+    // they are answered together.
+    if (reply.verdict != Verdict::kLost || !hold(request)) answer(tally_, request.handler, reply);
+    if (reply.verdict == Verdict::kLost && left == 0) lose_held(slot, reply.text);
 }
 
 /// Where a command is redirected: keeps it until it can go there. False: that is not to be followed.
@@ -275,7 +297,7 @@ void ClusterClient::release_held(TimePoint now) {
             held_.erase(at);
         } else if (sent == 0 && now >= requests.front().submitted_at + options_.total_timeout) {
             tally_.note_error("a command was redirected to a server that cannot be reached", now);
-            lose_held(slot);
+            lose_held(slot, tally_.last_error);
         }
     }
 }
@@ -286,6 +308,7 @@ bool ClusterClient::send_held(Request& request, TimePoint now) {
     if (node == kNobody || must_wait(slot, node)) return false;
     if (!nodes_[node].link || !nodes_[node].link->is_up()) return false;
     Link& link = *nodes_[node].link;
+    const std::size_t bytes = request.packed.size();
     if (request.ask >= 0) {
         Request asking;
         asking.is_internal = true;
@@ -293,20 +316,27 @@ bool ClusterClient::send_held(Request& request, TimePoint now) {
         if (!link.submit(std::move(asking), "*1\r\n$6\r\nASKING\r\n", now)) return false;
     }
     if (!link.submit(std::move(request), {}, now)) return false;
+    held_bytes_ -= bytes;
     note_sent(slot, node);
     return true;
 }
 
-void ClusterClient::lose_held(int slot) noexcept {
+void ClusterClient::lose_held(int slot, std::string_view why) noexcept {
     const auto at = held_.find(slot);
     if (at == held_.end()) return;
     std::vector<Request> requests = std::move(at->second);
     held_.erase(at);
+    for (const Request& request : requests)
+        held_bytes_ -= request.packed.size();
     std::sort(requests.begin(), requests.end(),
               [](const Request& a, const Request& b) { return a.sequence < b.sequence; });
     Reply reply;
     reply.kind = Reply::Kind::kError;
     reply.verdict = Verdict::kLost;
+    try {
+        reply.text = why;
+    } catch (...) {
+    }
     for (const Request& request : requests)
         answer(tally_, request.handler, reply);
 }
@@ -350,6 +380,7 @@ void ClusterClient::take_map(const Link& link, const Reply& reply, TimePoint now
     std::vector<NodeId> owners(kSlots, kNobody);
     for (const SlotRange& range : *ranges) {
         const NodeId node = node_of(range.primary);
+        if (node != kNobody) nodes_[node].is_primary = true;
         for (std::size_t slot = range.first; slot <= range.last; ++slot)
             owners[slot] = node;
     }
@@ -432,10 +463,10 @@ Status ClusterClient::status(TimePoint now) const {
     Status status;
     tally_.report(status);
     status.redirects = redirects_;
+    status.buffered_bytes = buffered();
     const Link* shown = nullptr;
     for (const Node& node : nodes_) {
         if (!node.link) continue;
-        status.buffered_bytes += node.link->buffered();
         if (shown == nullptr) shown = node.link.get();
         if (!node.is_primary) continue;
         if (node.link->is_up()) {
@@ -463,7 +494,7 @@ void ClusterClient::close(TimePoint now) noexcept {
     for (std::size_t i = 0; i < nodes_.size(); ++i)
         if (nodes_[i].link) nodes_[i].link->close(now);
     while (!held_.empty())
-        lose_held(held_.begin()->first);
+        lose_held(held_.begin()->first, "the client was closed");
     interests_.update([](auto&& /*see*/) {});
 }
 

@@ -88,7 +88,7 @@ void Deletion::begin() {
 void Deletion::add_unlinks(std::vector<std::string> full_keys) {
     if (full_keys.empty()) return;
     std::map<std::uint16_t, std::vector<std::string>> groups;
-    if (client_.primaries().size() > 1) {
+    if (client_.is_cluster()) {
         for (std::string& key : full_keys)
             groups[slot_of(key)].push_back(std::move(key));
     } else {
@@ -213,7 +213,7 @@ void Deletion::take_members(const Job& job, const Reply& reply) {
     if (cursor != "0") add_members(job.key, cursor);
     // Members, not the set: somebody may be adding one that was not seen.
     if (forget.words.size() <= 2) return;
-    if (client_.primaries().size() <= 1) {
+    if (!client_.is_cluster()) {
         Job take_out{Work::kUnlink, {"EVAL", kTakeOut, std::to_string(keys.size() + 1), job.key}, job.key};
         take_out.words.insert(take_out.words.end(), keys.begin(), keys.end());
         take_out.words.insert(take_out.words.end(), forget.words.begin() + 2, forget.words.end());

@@ -1,6 +1,7 @@
 #include "redis/filler.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace cache_ext::redis {
 
@@ -56,11 +57,9 @@ void Filler::step(TimePoint now) {
         stage_ = Stage::kFencing;
     }
     if (stage_ == Stage::kFencing) raise_fences(now);
-    if (stage_ == Stage::kOpen && !to_forget_.empty() && client_.can_take(now)) {
-        const std::vector<std::string> keys = std::move(to_forget_);
-        to_forget_.clear();
-        for (const std::string& key : keys)
-            forget(key, now);
+    for (const auto& each : std::exchange(waiting_, {})) {
+        // Where one was lost meanwhile, they are left out.
+        if (may_put() && client_.can_take(now)) send(each->value, layout_.prefix + each->value.key, {}, now);
     }
 }
 
@@ -68,7 +67,7 @@ void Filler::raise_fences(TimePoint now) {
     if (next_slot_ == 0) {
         fence_failed_ = false;
         found_ = 0;
-        if (in_cluster() && slot_names_.empty()) slot_names_ = name_slots();
+        if (client_.is_cluster() && slot_names_.empty()) slot_names_ = name_slots();
     }
     const std::uint32_t count = slot_names_.empty() ? 1 : kSlots;
     const std::string generation = std::to_string(generation_);
@@ -107,40 +106,50 @@ void Filler::take_fence(const Reply& reply) {
     }
 }
 
-/// In a cluster the sets lie elsewhere, and come first: a key that is in none of its sets would not be found when its tag is invalidated.
-bool Filler::add_to_sets(const Value& value, const std::string& full_key, TimePoint now) {
+/// In a cluster the sets lie elsewhere, and come first: whoever sends may be gone before the next command, and a key that is in none of its sets would not be found when its
+/// tag is invalidated.
+void Filler::add_to_sets(const Value& value, const std::string& full_key, TimePoint now) {
+    const auto waiting = std::make_shared<Waiting>(Waiting{value});
     for (const std::string& tag : value.tags) {
         const std::string set = layout_.tag_set(tag);
         const std::string_view words[] = {"SADD", set, full_key};
-        const auto handler = [this, full_key](const Reply& reply) {
-            if (!reply.ok()) to_forget_.push_back(full_key);
+        const auto handler = [this, waiting](const Reply& reply) {
+            --sets_under_way_;
+            waiting->failed = waiting->failed || !reply.ok();
+            if (--waiting->sets == 0 && !waiting->failed) waiting_.push_back(waiting);
         };
-        if (!client_.submit(words, set, handler, now)) return false;
+        if (!client_.submit(words, set, handler, now)) {
+            waiting->failed = true;
+            return;
+        }
+        ++waiting->sets;
+        ++sets_under_way_;
     }
-    return true;
-}
-
-void Filler::forget(const std::string& full_key, TimePoint now) {
-    const std::string_view words[] = {"UNLINK", full_key};
-    const auto handler = [this, full_key](const Reply& reply) {
-        if (!reply.ok() && reply.verdict != Verdict::kPermanent) to_forget_.push_back(full_key);
-    };
-    if (!client_.submit(words, full_key, handler, now)) to_forget_.push_back(full_key);
 }
 
 void Filler::put(const Value& value, TimePoint now) {
-    if (stage_ != Stage::kOpen || lost_ || value.life.count() <= 0 || !client_.can_take(now)) return;
+    if (!may_put() || value.life.count() <= 0 || !client_.can_take(now)) return;
     const std::string full_key = layout_.prefix + value.key;
     if (!layout_.owns(full_key)) return;
-    if (in_cluster() && slot_names_.empty()) slot_names_ = name_slots();
+    if (client_.is_cluster() && slot_names_.empty()) slot_names_ = name_slots();
 
-    std::vector<std::string> names{fence(slot_of(full_key)), full_key};
-    if (!slot_names_.empty()) {
-        if (!add_to_sets(value, full_key, now)) return;
-    } else {
+    if (slot_names_.empty()) {
+        std::vector<std::string> sets;
         for (const std::string& tag : value.tags)
-            names.push_back(layout_.tag_set(tag));
+            sets.push_back(layout_.tag_set(tag));
+        send(value, full_key, sets, now);
+    } else if (value.tags.empty()) {
+        send(value, full_key, {}, now);
+    } else {
+        add_to_sets(value, full_key, now);
     }
+}
+
+/// A value, and sets that it is put into in the same step.
+void Filler::send(const Value& value, const std::string& full_key, const std::vector<std::string>& sets,
+                  TimePoint now) {
+    std::vector<std::string> names{fence(slot_of(full_key)), full_key};
+    names.insert(names.end(), sets.begin(), sets.end());
     const std::string count = std::to_string(names.size());
     const std::string generation = std::to_string(generation_);
     const std::string life = std::to_string(value.life.count());

@@ -7,6 +7,7 @@
 // it knows a higher one: the *fence*, which is raised before anything else is sent once a value may have been lost. In a cluster there is a fence in each slot.
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,8 +37,10 @@ public:
     Filler(const Filler&) = delete;
     Filler& operator=(const Filler&) = delete;
 
-    /// Whether deletions may be submitted: no lost value can come after them.
-    [[nodiscard]] bool is_open() const noexcept { return stage_ == Stage::kOpen; }
+    /// Whether deletions may be submitted: no lost value can come after them, and none that waits for its tags' sets.
+    [[nodiscard]] bool is_open() const noexcept {
+        return may_put() && sets_under_way_ == 0 && waiting_.empty();
+    }
 
     /// Raises the fence where it has to be. After the client's `service`, before deletions are submitted, and at `next_deadline`.
     void step(TimePoint now);
@@ -52,12 +55,18 @@ public:
 private:
     enum class Stage : std::uint8_t { kOpen, kFencing };
 
-    [[nodiscard]] bool in_cluster() const noexcept { return client_.primaries().size() > 1; }
+    [[nodiscard]] bool may_put() const noexcept { return stage_ == Stage::kOpen && !lost_; }
     [[nodiscard]] std::string fence(std::uint16_t slot) const;
     void raise_fences(TimePoint now);
     void take_fence(const Reply& reply);
-    bool add_to_sets(const Value& value, const std::string& full_key, TimePoint now);
-    void forget(const std::string& full_key, TimePoint now);
+    struct Waiting {
+        Value value;
+        std::size_t sets = 0;  ///< that have not answered
+        bool failed = false;
+    };
+    void add_to_sets(const Value& value, const std::string& full_key, TimePoint now);
+    void send(const Value& value, const std::string& full_key, const std::vector<std::string>& sets,
+              TimePoint now);
 
     Client& client_;
     const Layout& layout_;
@@ -70,7 +79,8 @@ private:
     std::size_t under_way_ = 0;  ///< values
     bool lost_ = false;          ///< one of them, perhaps
     std::vector<std::string> slot_names_;
-    std::vector<std::string> to_forget_;  ///< whose tags' sets may lack them
+    std::size_t sets_under_way_ = 0;
+    std::vector<std::shared_ptr<const Waiting>> waiting_;  ///< values that all their sets have
     std::uint64_t puts_ = 0;
     TimePoint retry_at_ = kNever;
 };

@@ -71,6 +71,17 @@ std::string Layout::sent_key(std::string_view queue) const {
     return beside(queue_key(queue), "sent") + ":" + origin + ":" + database;
 }
 
+std::string Layout::queue_fence_key(std::string_view queue) const {
+    const std::string list = queue_key(queue);
+    return beside(list, "fence")
+        .append(":")
+        .append(origin)
+        .append(":")
+        .append(database)
+        .append(":")
+        .append(list);
+}
+
 std::string Layout::taken_key(std::string_view queue, std::string_view taker) const {
     const std::string list = queue_key(queue);
     // Lists with the same tag have hashes of their own nevertheless.

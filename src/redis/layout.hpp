@@ -37,6 +37,8 @@ struct Layout {
         return prefix + "queue:" + std::string(queue);
     }
     [[nodiscard]] std::string sent_key(std::string_view queue) const;
+    /// Likewise: the number that whoever adds to it has to have at least.
+    [[nodiscard]] std::string queue_fence_key(std::string_view queue) const;
 
     /// Beside the list, too: what a database has taken from it in transactions of which it is not known yet how they end. `taker`: the server and the database, by numbers that a
     /// new name does not change.

@@ -1,5 +1,6 @@
 #include "redis/list_feeder.hpp"
 
+#include <algorithm>
 #include <iterator>
 #include <utility>
 
@@ -15,15 +16,23 @@ constexpr milliseconds kRetryForgetting{1000};
 constexpr std::size_t kItems = 500;
 constexpr std::size_t kBytes = 512 * 1024;
 
-/// KEYS: the list, the set of what was added. ARGV: how many tokens are to be forgotten, these, then a token and a text for each item. An item is noted after it was added: an
-/// error in between ends the script.
+/// KEYS: the list, the set of what was added, the fence. ARGV: the generation, how many tokens are to be forgotten, these, then a token and a text for each item. 0, or the
+/// higher generation because of which nothing was done. An item is noted after it was added: an error in between ends the script.
 constexpr std::string_view kScript =
-    "local n = tonumber(ARGV[1]) "
-    "for i = 2, n + 1 do redis.call('SREM', KEYS[2], ARGV[i]) end "
-    "for i = n + 2, #ARGV, 2 do "
+    "local fence = tonumber(redis.call('GET', KEYS[3]) or '0') "
+    "if fence > tonumber(ARGV[1]) then return fence end "
+    "local n = tonumber(ARGV[2]) "
+    "for i = 3, n + 2 do redis.call('SREM', KEYS[2], ARGV[i]) end "
+    "if fence < tonumber(ARGV[1]) then redis.call('SET', KEYS[3], ARGV[1], 'EX', 3600) end "
+    "for i = n + 3, #ARGV, 2 do "
     "if redis.call('SISMEMBER', KEYS[2], ARGV[i]) == 0 then "
     "redis.call('LPUSH', KEYS[1], ARGV[i + 1]) redis.call('SADD', KEYS[2], ARGV[i]) end end "
-    "return 1";
+    "return 0";
+
+/// Whether a script has done what it was to do.
+bool has_done_it(const Reply& reply) noexcept {
+    return reply.ok() && reply.kind == Reply::Kind::kInteger && reply.integer == 0;
+}
 
 }  // namespace
 
@@ -54,20 +63,30 @@ bool ListFeeder::send(const std::string& name, std::span<const ListItem> items, 
                       TimePoint now) {
     const std::string list = layout_.queue_key(name);
     const std::string sent = layout_.sent_key(name);
+    const std::string fence = layout_.queue_fence_key(name);
+    const std::string generation = std::to_string(generation_);
     std::vector<std::string> forgotten;
     if (auto found = forgotten_.extract(name)) forgotten = std::move(found.mapped());
     const std::string count = std::to_string(forgotten.size());
-    std::vector<std::string_view> words{"EVAL", kScript, "2", list, sent, count};
+    std::vector<std::string_view> words{"EVAL", kScript, "3", list, sent, fence, generation, count};
     words.insert(words.end(), forgotten.begin(), forgotten.end());
     for (const ListItem& item : items)
         words.insert(words.end(), {item.token, item.text});
     const auto note = [this, name, forgotten, handler = std::move(handler)](const Reply& reply) {
-        if (!reply.ok()) forget_later(name, forgotten);
+        note_generation(reply);
+        if (!has_done_it(reply)) forget_later(name, forgotten);
         handler(reply);
     };
     if (client_.submit(words, list, note, now)) return true;
     forget_later(name, forgotten);
     return false;
+}
+
+/// What an answer says of the generation: the next script is above one that was lost, and above what others have.
+void ListFeeder::note_generation(const Reply& reply) noexcept {
+    if (reply.verdict == Verdict::kLost) ++generation_;
+    if (reply.ok() && reply.integer > 0)
+        generation_ = std::max(generation_, static_cast<std::uint64_t>(reply.integer) + 1);
 }
 
 bool ListFeeder::submit(const std::string& name, Queue& queue, TimePoint now) {
@@ -87,7 +106,7 @@ void ListFeeder::take(const std::string& name, const Reply& reply) {
     if (found == queues_.end()) return;
     Queue& queue = found->second;
     const std::size_t sent = std::exchange(queue.sent, 0);
-    if (!reply.ok()) {
+    if (!has_done_it(reply)) {
         queue.failed = true;
         last_error_ = reply.text;
         // The list is something else, say. What was sent before the one that is refused is known there.
@@ -104,7 +123,7 @@ void ListFeeder::forget(TimePoint now) {
     while (!forgotten_.empty()) {
         const std::string name = forgotten_.begin()->first;
         const auto note = [this, name](const Reply& reply) {
-            if (reply.ok()) return;
+            if (has_done_it(reply)) return;
             if (reply.verdict == Verdict::kPermanent || reply.verdict == Verdict::kConfiguration)
                 forgotten_.erase(name);
             else

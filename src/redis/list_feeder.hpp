@@ -2,6 +2,9 @@
 
 // Adds items to lists, as LPUSH does, each once and in order: what has to be sent again, since no answer came, is refused by a script in Redis that knows what it has added. It knows that
 // of an item until it is told that nobody will send it any more.
+//
+// What a lost connection still holds back may come when that is forgotten. So each script carries a *generation*, and is refused where Redis knows a higher one: the *fence* of the
+// list, which goes up with the first script after one that was lost, and is kept for as long as anything may still come.
 
 #include <cstdint>
 #include <map>
@@ -25,7 +28,9 @@ struct ListItem {
 /// Belongs to the client's thread. Once it has sent something, it must outlive the client's `close`.
 class ListFeeder {
 public:
-    ListFeeder(Client& client, const Layout& layout) : client_(client), layout_(layout) {}
+    /// `generation`: above that of every feeder before.
+    ListFeeder(Client& client, const Layout& layout, std::uint64_t generation)
+        : client_(client), layout_(layout), generation_(generation * kMostLosses) {}
     ListFeeder(const ListFeeder&) = delete;
     ListFeeder& operator=(const ListFeeder&) = delete;
 
@@ -50,6 +55,9 @@ public:
     [[nodiscard]] TimePoint next_deadline() const noexcept { return retry_at_; }
 
 private:
+    /// That a feeder has before it is taken for the next one.
+    static constexpr std::uint64_t kMostLosses = 1 << 20;
+
     struct Queue {
         std::vector<ListItem> items;  ///< not added yet
         std::size_t sent = 0;         ///< of these, under way
@@ -60,11 +68,13 @@ private:
     bool send(const std::string& name, std::span<const ListItem> items, Handler handler, TimePoint now);
     bool submit(const std::string& name, Queue& queue, TimePoint now);
     void take(const std::string& name, const Reply& reply);
+    void note_generation(const Reply& reply) noexcept;
     void forget(TimePoint now);
     void forget_later(const std::string& name, const std::vector<std::string>& tokens);
 
     Client& client_;
     const Layout& layout_;
+    std::uint64_t generation_;
     std::map<std::string, Queue, std::less<>> queues_;
     std::map<std::string, std::vector<std::string>, std::less<>>
         forgotten_;  ///< tokens, that Redis is still to forget

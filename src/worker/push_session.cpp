@@ -215,7 +215,6 @@ PushSession::PushSession(pg::RedisSettings settings, std::int32_t place)
         report_.rows_sent = before_.rows_sent;
         report_.compactions = before_.compactions;
     }
-    if (settings_.queues) queues_.emplace(*client_, layout_);
     if (settings_.subscribe && !settings_.channel.empty()) {
         // Whatever was told while nobody listened is not known: when it begins, each time.
         redis::Listener listener;
@@ -377,15 +376,18 @@ std::vector<std::int64_t> PushSession::being_sent() const {
 void PushSession::turn(TimePoint now) {
     if (now >= turn_at_) expect_rows();
     turn_at_ = now + kPoll;
-    if (queues_) queues_->turn(now);
-    settlement_.turn();
     if (!state_known_) {
         state_ = pg::pg_call([] { return read_push_state(); });
         state_known_ = true;
+        ++state_.generation;
+        if (settings_.queues) queues_.emplace(*client_, layout_, state_.generation);
         // A standby that was promoted, a backup that was restored: Redis may have what was computed from transactions that are not in this one's past.
         const auto timeline = static_cast<std::int32_t>(GetWALInsertionTimeLine());
         if (std::exchange(state_.timeline, timeline) != timeline) state_.complete = false;
+        pg::pg_call([this] { write_push_state(state_); });
     }
+    if (queues_) queues_->turn(now);
+    settlement_.turn();
     see_to_completeness();
     check_sequence();
     if (!publisher_ && redis_last_) {
@@ -393,8 +395,6 @@ void PushSession::turn(TimePoint now) {
         const bool is_known = *redis_last_ != 0 && *redis_last_ >= state_.sent;
         const std::uint64_t last = is_known ? *redis_last_ : state_.reserved;
         publisher_.emplace(*client_, layout_, last);
-        ++state_.generation;
-        pg::pg_call([this] { write_push_state(state_); });
         filler_.emplace(*client_, layout_, state_.generation, state_.has_put);
     }
     see_to_losses();

@@ -117,7 +117,7 @@ private:
     std::optional<redis::Publisher> publisher_;  ///< once the last message's number is known
     std::optional<redis::Filler> filler_;        ///< likewise
     Lane quick_;
-    std::optional<QueueDelivery> queues_;  ///< where they are delivered there
+    std::optional<QueueDelivery> queues_;  ///< where they are delivered there, once the state is known
     QueueSettlement settlement_;           ///< of what was taken there, be it switched off by now
     Lane scanning_;                        ///< for rows because of which all keys are looked through
     PushState state_;

@@ -10,8 +10,9 @@ namespace cache_ext::worker {
 
 class QueueDelivery {
 public:
-    QueueDelivery(redis::Client& client, const redis::Layout& layout)
-        : client_(client), feeder_(client, layout) {}
+    /// `generation`: above that of whoever delivered before.
+    QueueDelivery(redis::Client& client, const redis::Layout& layout, std::uint64_t generation)
+        : client_(client), feeder_(client, layout, generation) {}
 
     /// Takes note that there may be something new.
     void expect_items() noexcept { hungry_ = true; }

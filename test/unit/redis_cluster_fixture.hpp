@@ -10,29 +10,11 @@ class Cluster {
 public:
     /// Three primaries, and as many servers more that have nothing yet. With the node time-out that is usual nobody is thought to have failed who
     /// has only been kept waiting.
-    explicit Cluster(int more = 0, const std::vector<std::string>& settings = {}) {
-        for (int i = 0; i < 3 + more; ++i) {
-            std::vector<std::string> all = {"--cluster-enabled",
-                                            "yes",
-                                            "--repl-diskless-sync-delay",
-                                            "0",
-                                            "--cluster-allow-replica-migration",
-                                            "no"};
-            all.insert(all.end(), settings.begin(), settings.end());
-            servers_.push_back(std::make_unique<RedisServer>(all, free_port()));
-        }
-        std::vector<std::string> command = {"redis-cli", "--cluster", "create"};
-        for (int i = 0; i < 3; ++i)
-            command.push_back(address(i));
-        command.insert(command.end(), {"--cluster-replicas", "0", "--cluster-yes"});
-        Process create(find_program({"redis-cli", "valkey-cli"}).value(), command,
-                       servers_[0]->folder() + "/create.log");
-        EXPECT_EQ(create.wait(), 0);
-        for (int i = 3; i < 3 + more; ++i)
-            direct(i, {"CLUSTER", "MEET", "127.0.0.1", std::to_string(servers_[0]->port())});
-        for (int i = 0; i < 3 + more; ++i)
-            wait_for(i, "cluster_state:ok", "cluster_known_nodes:" + std::to_string(3 + more));
-    }
+    explicit Cluster(int more = 0, const std::vector<std::string>& settings = {})
+        : Cluster(3, more, settings) {}
+
+    /// A cluster of a single server, as hosts offer it: with slots, of which all are there.
+    static Cluster of_one() { return {1, 0, {}}; }
 
     RedisServer& server(int i) { return *servers_[static_cast<std::size_t>(i)]; }
     std::string address(int i) { return "127.0.0.1:" + std::to_string(server(i).port()); }
@@ -66,6 +48,38 @@ public:
     int owner(std::uint16_t slot) const { return slot <= 5460 ? 0 : slot <= 10922 ? 1 : 2; }
 
 private:
+    Cluster(int primaries, int more, const std::vector<std::string>& settings) {
+        const int all = primaries + more;
+        std::vector<std::string> arguments = {"--cluster-enabled",
+                                              "yes",
+                                              "--repl-diskless-sync-delay",
+                                              "0",
+                                              "--cluster-allow-replica-migration",
+                                              "no"};
+        arguments.insert(arguments.end(), settings.begin(), settings.end());
+        for (int i = 0; i < all; ++i)
+            servers_.push_back(std::make_unique<RedisServer>(arguments, free_port()));
+        if (primaries == 1) {
+            direct(0, {"CLUSTER", "ADDSLOTSRANGE", "0", "16383"});
+        } else {
+            create(primaries);
+        }
+        for (int i = primaries; i < all; ++i)
+            direct(i, {"CLUSTER", "MEET", "127.0.0.1", std::to_string(servers_[0]->port())});
+        for (int i = 0; i < all; ++i)
+            wait_for(i, "cluster_state:ok", "cluster_known_nodes:" + std::to_string(all));
+    }
+
+    void create(int primaries) {
+        std::vector<std::string> command = {"redis-cli", "--cluster", "create"};
+        for (int i = 0; i < primaries; ++i)
+            command.push_back(address(i));
+        command.insert(command.end(), {"--cluster-replicas", "0", "--cluster-yes"});
+        Process process(find_program({"redis-cli", "valkey-cli"}).value(), command,
+                        servers_[0]->folder() + "/create.log");
+        EXPECT_EQ(process.wait(), 0);
+    }
+
     std::vector<std::unique_ptr<RedisServer>> servers_;
     std::map<int, std::unique_ptr<Session>> sessions_;
 };

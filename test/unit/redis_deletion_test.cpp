@@ -141,6 +141,14 @@ TEST_F(RedisDeletion, in_a_cluster) {
     EXPECT_EQ(owners.size(), 3U);
 }
 
+// That there is one server only does not make its keys of one slot.
+TEST_F(RedisDeletion, in_a_cluster_of_one) {
+    Cluster cluster = Cluster::of_one();
+    Session session(options_for(cluster.url()));
+    ASSERT_TRUE(session.loop().until([&] { return session.status().nodes_up == 1; }));
+    delete_things(session, options_for(cluster.url()));
+}
+
 TEST(RedisDeletionAtFake, what_the_server_does_not_know_is_not_taken_for_done) {
     bool is_able = false;
     FakeServer server([&is_able](const FakeServer::Words& words) {

@@ -1,6 +1,7 @@
 // Items that are added to lists of a real server: in order, and each once, whatever is lost on the way.
 #include "redis/list_feeder.hpp"
 
+#include "redis_fake.hpp"
 #include "redis_proxy.hpp"
 
 namespace cache_ext::redis {
@@ -13,18 +14,24 @@ class RedisListFeeder : public RedisTest {
 protected:
     /// A client at that address, and a feeder that it belongs to.
     struct Feeding {
-        explicit Feeding(const std::string& url)
+        explicit Feeding(const std::string& url, std::uint64_t generation = 1,
+                         const std::vector<Driven*>& beside = {})
             : client(Client::make(options_for(url))),
               layout(own_layout()),
-              feeder(*client, layout),
+              feeder(*client, layout, generation),
               together(*client, feeder),
-              loop({&together}) {}
+              loop(with(beside)) {}
         ~Feeding() { client->close(now()); }
 
         bool feeds(Items items, milliseconds within = kLong) {
             feeder.start(std::move(items));
             together.service({}, now());
             return loop.until([this] { return feeder.is_done(); }, within);
+        }
+
+        std::vector<Driven*> with(std::vector<Driven*> all) {
+            all.push_back(&together);
+            return all;
         }
 
         std::unique_ptr<Client> client;
@@ -107,7 +114,12 @@ TEST_F(RedisListFeeder, what_is_sent_again_is_added_once) {
     after.feeder.rest();
     after.together.service({}, now());
     EXPECT_TRUE(after.loop.until([&] { return remembered(session_, "a") + remembered(session_, "b") == 0; }));
-    EXPECT_EQ(session_.run({"DBSIZE"}).integer, 2) << "the lists";
+    for (const char* queue : {"a", "b"}) {
+        const long long life = session_.run({"PTTL", own_layout().queue_fence_key(queue)}).integer;
+        EXPECT_GT(life, 0);
+        EXPECT_LE(life, 3'600'000);
+    }
+    EXPECT_EQ(session_.run({"DBSIZE"}).integer, 4) << "the lists, and for a while their fences";
 }
 
 TEST_F(RedisListFeeder, forgetting_that_fails_is_done_later) {
@@ -157,6 +169,46 @@ TEST_F(RedisListFeeder, answers_that_are_lost) {
     ASSERT_TRUE(feeding.loop.until([&] { return feeding.feeder.is_done(); }));
     EXPECT_EQ(feeding.feeder.added().size(), 30U);
     EXPECT_EQ(taken(session_, "a"), numbers(1, 30)) << "and was sent again";
+}
+
+/// What a connection that was lost holds back may come when the items are long forgotten.
+TEST_F(RedisListFeeder, what_comes_late_adds_nothing) {
+    FakeServer silent([](const FakeServer::Words& words) {
+        return words[0] == "EVAL" ? std::string() : FakeServer::pleasant(words);
+    });
+    std::vector<FakeServer::Words> late;
+    const auto scripts = [&] {
+        late.clear();
+        for (const FakeServer::Words& words : silent.commands())
+            if (words[0] == "EVAL") late.push_back(words);
+        return late.size();
+    };
+    Feeding before(silent.url(), 1, {&silent});
+    before.feeder.start(items("a", 1, 3));
+    before.together.service({}, now());
+    ASSERT_TRUE(before.loop.until([&] { return scripts() == 1; }));
+    // The same sender again.
+    silent.cut();
+    ASSERT_TRUE(before.loop.until([&] { return scripts() == 2; }));
+    EXPECT_EQ(session_.run(late[1], "a").integer, 0);
+    EXPECT_EQ(taken(session_, "a"), numbers(1, 3));
+    session_.run({"DEL", own_layout().sent_key("a")});
+    session_.run(late[0], "a");
+    EXPECT_EQ(taken(session_, "a"), numbers(1, 3));
+    // The next one.
+    Feeding after(server_.url(), 2);
+    ASSERT_TRUE(after.feeds(items("a", 4, 4)));
+    after.feeder.finish(items("a", 4, 4));
+    session_.run({"DEL", own_layout().sent_key("a")});
+    for (const FakeServer::Words& words : late)
+        session_.run(words, "a");
+    EXPECT_EQ(taken(session_, "a"), numbers(1, 4));
+    // One that does not know of those before, since its database was set back: above them nevertheless.
+    Feeding restored(server_.url(), 1);
+    ASSERT_TRUE(restored.feeds(items("a", 5, 6)));
+    EXPECT_EQ(taken(session_, "a"), numbers(1, 6));
+    ASSERT_TRUE(restored.feeds(items("b", 1, 2)));
+    EXPECT_EQ(taken(session_, "b"), numbers(1, 2));
 }
 
 TEST_F(RedisListFeeder, a_list_that_is_none) {
