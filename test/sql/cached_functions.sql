@@ -89,7 +89,9 @@ SELECT create_cached_function('f_record(int)', p_cache_tags => '{}');
 SELECT * FROM f_record_cached(1) AS r (a int, b text, c int[]);
 SELECT * FROM f_record_cached(1) AS r (x int, y text, z int[]);
 -- Other columns are another result; and without a list it is computed each time.
+\set VERBOSITY terse
 SELECT * FROM f_record_cached(1) AS r (a int, b varchar, c int[]);
+\set VERBOSITY default
 SELECT f_record_cached(2), f_record_cached(2);
 
 -- Sets.

@@ -217,7 +217,9 @@ SELECT create_cached_function('common(int)', p_cache_tags => '{}', p_shared => t
 RESET ROLE;
 SET ROLE cfr_alice;
 SET request.jwt.claims = '{"sub": "a"}';
+\set SHOW_CONTEXT never
 SELECT common(1);
+\set SHOW_CONTEXT errors
 SET search_path = public;
 SELECT cfr.common_cached(1);
 SELECT current_user, current_setting('request.jwt.claims'), current_setting('search_path');

@@ -19,7 +19,7 @@ COMMIT;
 SELECT step(), row_of_cached();
 -- The same bytes of an argument of that type mean something else.
 CREATE TYPE one AS (a int);
-CREATE FUNCTION takes_row(r one) RETURNS text LANGUAGE sql STABLE AS $$ SELECT (r).a::text $$;
+CREATE FUNCTION takes_row(r one) RETURNS text LANGUAGE sql STABLE AS $$ SELECT r::text $$;
 SELECT create_cached_function('takes_row(one)', p_cache_tags => '{}');
 SET datestyle = 'ISO';
 SELECT takes_row_cached(ROW(1));
@@ -135,7 +135,7 @@ SELECT prosrc FROM pg_proc WHERE proname = 'renamed_cached';
 -- A temporary table comes before the table of the same name, in the session that made it.
 CREATE TABLE stock (n int);
 INSERT INTO stock VALUES (1);
-CREATE FUNCTION stock_of() RETURNS int LANGUAGE sql STABLE AS 'SELECT n FROM stock';
+CREATE FUNCTION stock_of(OUT n int) LANGUAGE plpgsql STABLE AS $$ BEGIN EXECUTE 'SELECT n FROM stock' INTO n; END $$;
 SELECT create_cached_function('stock_of()', p_cache_tags => '{}');
 SELECT stock_of_cached();
 CREATE TEMPORARY TABLE other AS SELECT 0 AS n;

@@ -47,7 +47,9 @@ SELECT * FROM product_cached(2);
 ALTER TABLE products ALTER price TYPE float8 USING price;
 DROP VIEW rated;
 ALTER TABLE products ALTER price TYPE float8;
+\set SHOW_CONTEXT never
 SELECT * FROM product_cached(2);
+\set SHOW_CONTEXT errors
 CREATE VIEW rated AS SELECT id, name, 0::numeric AS stars FROM products;
 SELECT * FROM product_cached(2);
 SELECT cache_tags FROM query_cache WHERE cache_key LIKE 'function:cft.product_cached:%';
