@@ -179,8 +179,8 @@ struct Call {
     bool is_computed = false;
     Datum value = 0;
     bool is_null = true;
-    Tuplestorestate* rows =
-        nullptr;  // that a set's rows are put into: at once if they have no stored form, else at the end
+    // That a set's rows are put into: at once if they have no stored form, else at the end.
+    Tuplestorestate* rows = nullptr;
     std::size_t limit = 0;          // to the bytes of the stored form
     varlena* packed = nullptr;      // that form; null: not wanted, or too large
     SetRequest* request = nullptr;  // gets its tags when there is something to be stored

@@ -31,12 +31,12 @@ struct Source {
     const char* log_name;  ///< names the operation in the server's log
     /// If given, called where an error came after `compute` had begun and what is cached is returned in place of its result, all of which is to be forgotten.
     void (*forget)(void* context) = nullptr;
-    pg::Finding* obstacle =
-        nullptr;  ///< if given: why the result was not kept, where that was what it had read
-    bool is_warmed =
-        false;  ///< it is called for to be refreshed: an error is raised, although there is a value
-    Oid told =
-        InvalidOid;  ///< a table that its own query reads, and whose changes the request's tags tell of; for Tracking::kAll
+    /// If given: why the result was not kept, where that was what it had read.
+    pg::Finding* obstacle = nullptr;
+    /// It is called for to be refreshed: an error is raised, although there is a value.
+    bool is_warmed = false;
+    /// A table that its own query reads, and whose changes the request's tags tell of; for Tracking::kAll.
+    Oid told = InvalidOid;
 };
 
 /// The value of a key: what is cached if the caller may have it, and otherwise what `source` computes now. That is stored if it can be, and returned in any
