@@ -86,16 +86,18 @@ void Filler::raise_fences(TimePoint now) {
         ++fences_;
     }
     if (fences_ > 0) return;
-    if (!fence_failed_ && next_slot_ == count) {
-        if (found_ < generation_) {
-            stage_ = Stage::kOpen;
-            return;
-        }
-        // Of a time that this server does not remember, or of another filler: above that.
-        generation_ = found_ + 1;
-    }
-    next_slot_ = 0;
     retry_at_ = now + kRetry;
+    // Whose server is away has its turn when it is back; what the others have been told stands.
+    if (!fence_failed_ && next_slot_ < count) return;
+    next_slot_ = 0;
+    if (fence_failed_) return;
+    if (found_ < generation_) {
+        stage_ = Stage::kOpen;
+        retry_at_ = kNever;
+        return;
+    }
+    // Of a time that this server does not remember, or of another filler: above that.
+    generation_ = found_ + 1;
 }
 
 void Filler::take_fence(const Reply& reply) {

@@ -137,5 +137,27 @@ TEST_F(RedisFiller, nothing_is_deleted_before_what_was_lost_is_fenced_off) {
     cluster.server(1).process().signal(SIGCONT);
 }
 
+// While a part of a cluster is away its fences cannot be raised: those of the others, of which there are thousands, are raised once all the same.
+TEST_F(RedisFiller, while_a_server_is_away_the_others_are_left_alone) {
+    Cluster cluster;
+    const std::string key = name_at(cluster, 1, "db:");
+    Filling filling(options_for(cluster.url()));
+    ASSERT_TRUE(filling.comes_up(3));
+    const auto scripts = [&] {
+        const std::string stats = cluster.direct(0, {"INFO", "commandstats"}).text;
+        const std::size_t at = stats.find("cmdstat_eval:calls=");
+        return at == std::string::npos ? 0 : std::stoi(stats.substr(stats.find('=', at) + 1));
+    };
+    cluster.server(1).process().signal(SIGSTOP);
+    filling.put(key, {});
+    filling.loop().for_time(milliseconds(20));
+    const int before = scripts();
+    cluster.server(1).process().stop(SIGKILL);
+    ASSERT_TRUE(filling.loop().until([&] { return scripts() >= before + 5461; }));
+    filling.loop().for_time(milliseconds(500));
+    EXPECT_FALSE(filling.filler().is_open());
+    EXPECT_EQ(scripts() - before, 5461) << "slots that it has";
+}
+
 }  // namespace
 }  // namespace cache_ext::redis
