@@ -55,15 +55,17 @@ public:
 private:
     enum class Stage : std::uint8_t { kOpen, kFencing };
 
+    /// A value whose key is on its way to the sets of its tags, in a cluster.
+    struct Waiting {
+        Value value;
+        std::size_t sets = 0;  ///< that have not answered
+        bool failed = false;   ///< one of them has not got the key: the value is left out
+    };
+
     [[nodiscard]] bool may_put() const noexcept { return stage_ == Stage::kOpen && !lost_; }
     [[nodiscard]] std::string fence(std::uint16_t slot) const;
     void raise_fences(TimePoint now);
     void take_fence(const Reply& reply);
-    struct Waiting {
-        Value value;
-        std::size_t sets = 0;  ///< that have not answered
-        bool failed = false;
-    };
     void add_to_sets(const Value& value, const std::string& full_key, TimePoint now);
     void send(const Value& value, const std::string& full_key, const std::vector<std::string>& sets,
               TimePoint now);
@@ -79,7 +81,7 @@ private:
     std::size_t under_way_ = 0;  ///< values
     bool lost_ = false;          ///< one of them, perhaps
     std::vector<std::string> slot_names_;
-    std::size_t sets_under_way_ = 0;
+    std::size_t sets_under_way_ = 0;                       ///< commands that add a key to a set
     std::vector<std::shared_ptr<const Waiting>> waiting_;  ///< values that all their sets have
     std::uint64_t puts_ = 0;
     TimePoint retry_at_ = kNever;

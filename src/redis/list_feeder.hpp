@@ -55,7 +55,7 @@ public:
     [[nodiscard]] TimePoint next_deadline() const noexcept { return retry_at_; }
 
 private:
-    /// That a feeder has before it is taken for the next one.
+    /// Generations that a feeder has for itself.
     static constexpr std::uint64_t kMostLosses = 1 << 20;
 
     struct Queue {

@@ -57,7 +57,10 @@ std::string name_at(const Cluster& cluster, int server, const std::string& begin
     }
 }
 
-void put_and_look(Session& session, Filling& filling) {
+void put_and_look(const std::string& url, int nodes) {
+    Session session(options_for(url));
+    Filling filling(options_for(url));
+    ASSERT_TRUE(filling.comes_up(nodes));
     filling.put("db:1", {"a", "b"});
     ASSERT_TRUE(filling.is_put(1));
     EXPECT_EQ(session.run({"GET", "db:1"}).text, "1");
@@ -71,26 +74,17 @@ void put_and_look(Session& session, Filling& filling) {
 
 TEST_F(RedisFiller, in_one_server) {
     RedisServer server;
-    Session session(options_for(server.url()));
-    Filling filling(options_for(server.url()));
-    ASSERT_TRUE(filling.comes_up(1));
-    put_and_look(session, filling);
+    put_and_look(server.url(), 1);
 }
 
 TEST_F(RedisFiller, in_a_cluster_of_one) {
     Cluster cluster = Cluster::of_one();
-    Session session(options_for(cluster.url()));
-    Filling filling(options_for(cluster.url()));
-    ASSERT_TRUE(filling.comes_up(1));
-    put_and_look(session, filling);
+    put_and_look(cluster.url(), 1);
 }
 
 TEST_F(RedisFiller, in_a_cluster) {
     Cluster cluster;
-    Session session(options_for(cluster.url()));
-    Filling filling(options_for(cluster.url()));
-    ASSERT_TRUE(filling.comes_up(3));
-    put_and_look(session, filling);
+    put_and_look(cluster.url(), 3);
 }
 
 // Whoever sends may be killed at any moment, and nobody would find a value then that is in none of its sets.

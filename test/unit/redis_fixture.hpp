@@ -43,7 +43,9 @@ inline TimePoint now() { return std::chrono::steady_clock::now(); }
 class Folder {
 public:
     Folder() {
-        std::string name = std::filesystem::temp_directory_path() / "cache_ext_redis_XXXXXX";
+        // The path of a socket may have 107 bytes.
+        const std::filesystem::path base = std::filesystem::temp_directory_path();
+        std::string name = (base.native().size() <= 50 ? base : "/tmp") / "cache_ext_redis_XXXXXX";
         if (mkdtemp(name.data()) == nullptr) std::abort();
         path_ = name;
     }
